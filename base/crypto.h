@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_BASE_CRYPTO_H
+#define CMEK_BASE_CRYPTO_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+#include "base/secret.h"
+
+/*
+ * The only user of OpenSSL. Thread-safe: every thread has its own cipher contexts, keyed anew only when the key's
+ * serial differs from the last one used. Failures inside OpenSSL other than a bad tag are -EIO (cold paths: with
+ * OpenSSL's error queue in the message).
+ */
+#define CMEK_NONCE_LEN 12
+#define CMEK_TAG_LEN 16
+#define CMEK_SIV_LEN 16
+#define CMEK_SHA256_LEN 32
+
+/*
+ * AES-256-GCM with a 96-bit nonce and a 128-bit tag (SP 800-38D). key: 32 bytes, made for `purpose`.
+ * in and out may be the same buffer. cmek_gcm_open() returns -EBADMSG when the tag does not fit, out is then wiped.
+ * aad is n_aad pieces, authenticated in order as if joined.
+ */
+int cmek_gcm_seal(const struct cmek_secret *key, enum cmek_purpose purpose, const uint8_t nonce[CMEK_NONCE_LEN],
+		  const struct iovec *aad, int n_aad, const void *in, size_t len, void *out, uint8_t tag[CMEK_TAG_LEN]);
+int cmek_gcm_open(const struct cmek_secret *key, enum cmek_purpose purpose, const uint8_t nonce[CMEK_NONCE_LEN],
+		  const struct iovec *aad, int n_aad, const void *in, size_t len, void *out,
+		  const uint8_t tag[CMEK_TAG_LEN]);
+
+/*
+ * AES-256-SIV (RFC 5297). key: 64 bytes. ad: the n_ad associated-data strings S1..Sn, in order, each its own string.
+ * seal: out is CMEK_SIV_LEN + len bytes: V then the ciphertext. open: in is CMEK_SIV_LEN + plain length bytes,
+ * out gets len - CMEK_SIV_LEN bytes; -EBADMSG when V does not fit or len is below CMEK_SIV_LEN. len of plain: 1 or more.
+ */
+int cmek_siv_seal(const struct cmek_secret *key, enum cmek_purpose purpose, const struct iovec *ad, int n_ad,
+		  const void *in, size_t len, void *out);
+int cmek_siv_open(const struct cmek_secret *key, enum cmek_purpose purpose, const struct iovec *ad, int n_ad,
+		  const void *in, size_t len, void *out);
+
+/* HKDF-SHA256 (RFC 5869): a new secret of out_len bytes. salt may be NULL with salt_len 0. */
+int cmek_hkdf(const struct cmek_secret *ikm, enum cmek_purpose ikm_purpose, const void *salt, size_t salt_len,
+	      const void *info, size_t info_len, enum cmek_purpose out_purpose, size_t out_len,
+	      struct cmek_secret **ret_key, struct cmek_error *err);
+
+/* HMAC-SHA256 over n pieces as if joined. */
+int cmek_hmac(const struct cmek_secret *key, enum cmek_purpose purpose, const struct iovec *in, int n,
+	      uint8_t mac[CMEK_SHA256_LEN]);
+int cmek_sha256(const struct iovec *in, int n, uint8_t digest[CMEK_SHA256_LEN]);
+
+/* scrypt (RFC 7914): 32 bytes from a passphrase. N is a power of two; -ENOMEM when it needs more than 1 GiB. */
+int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t salt_len, uint64_t n, uint32_t r,
+		uint32_t p, struct cmek_secret **ret_key, struct cmek_error *err);
+
+/* Random bytes from the system; aborts if there are none (no caller could go on safely). */
+void cmek_random(void *buf, size_t n);
+/* Constant-time comparison: 1 when equal. */
+int cmek_equal(const void *a, const void *b, size_t n);
+
+#endif

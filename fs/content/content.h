@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_CONTENT_CONTENT_H
+#define CMEK_CONTENT_CONTENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "fs/volume/keyring.h"
+
+/*
+ * Plaintext ranges of regular files on encrypted store files: read, write, truncate, sync. Knows store descriptors and
+ * keys; knows no names, no directories and no FUSE. Thread-safe throughout; readers and writers of one file run in
+ * parallel except where they meet in one group.
+ *
+ * The state shared by all opens of one inode is a struct cmek_ofile, found by the node number. It lives while
+ * somebody has it open or while it has changes that are not in the store yet. While it lives, its size and its
+ * modification time are the truth, and the store's follow.
+ */
+struct cmek_content;
+struct cmek_ofile;
+
+/* What the content layer asks of its host (the mount). Called with no lock held that the host could need. */
+struct cmek_content_host {
+	void *arg;
+	/*
+	 * A new store descriptor of the node's regular file, the caller closes it: read-write if `write`, else read-only,
+	 * O_CLOEXEC, O_NOATIME where permitted. -errno.
+	 */
+	int (*open_store)(void *arg, uint64_t node, bool write);
+	/* Something worth a log line happened to the inode: what is one of the texts of doc/operations.md. */
+	void (*report)(void *arg, uint64_t node, int error, const char *what);
+};
+
+struct cmek_content_params {
+	uint32_t block_size;      /* 4096..65536, a power of two */
+	bool read_only;           /* nothing is ever written */
+	uint64_t held_max_bytes;  /* encrypted changes held in memory before writers wait; 0 = 64 MiB */
+	uint64_t map_cache_bytes; /* decoded map pages kept; 0 = 64 MiB */
+	unsigned commit_ms;       /* changes go to the store after this at the latest; 0 = 5000 */
+};
+
+/* Starts the committer thread (so: after the last fork). The host struct is copied, the ring borrowed. */
+int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *host,
+		     const struct cmek_content_params *params, struct cmek_content **ret_content,
+		     struct cmek_error *err);
+/* Commits everything, stops the thread, frees. Returns the first error of the last commit. NULL allowed. */
+int cmek_content_free(struct cmek_content *content);
+/* Every change of every file into the store, flushed (syncfs, orderly unmount). */
+int cmek_content_sync_all(struct cmek_content *content);
+
+/*
+ * Opens, or joins those who have it open. fd: a read-write store descriptor the caller already has (just created),
+ * taken over, or -1. trunc: empties the file in the same step (O_TRUNC). Each success is paired with cmek_ofile_close().
+ */
+int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool trunc, struct cmek_ofile **ret_file);
+/* One open less. Errors of earlier deferred work are told by cmek_ofile_flush(), not here. */
+void cmek_ofile_close(struct cmek_ofile *file);
+/* The live state of a node with a reference for the caller, or NULL when it has none (then the store is the truth). */
+struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node);
+
+/* Bytes read (0 at or past the end) or -errno: -EBADMSG for data that does not authenticate, -EIO. */
+ssize_t cmek_content_read(struct cmek_ofile *file, void *buf, size_t len, uint64_t off);
+/* All of it or -errno: -EFBIG, -ENOSPC, -EDQUOT, -EIO, -EROFS. */
+int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off);
+int cmek_content_truncate(struct cmek_ofile *file, uint64_t size);
+/* All changes in the store and flushed, and every error that was not told yet (it stays until the last close). */
+int cmek_content_sync(struct cmek_ofile *file, bool datasync);
+/* Errors of deferred work, without waiting for any: what close(2) tells. */
+int cmek_ofile_flush(struct cmek_ofile *file);
+/* Changes into the store, in order, not flushed: before a rename over, a link, an unmapping. */
+int cmek_content_commit(struct cmek_ofile *file);
+
+/* Plain size, and the modification time if this layer knows better than the store (true). */
+uint64_t cmek_ofile_size(const struct cmek_ofile *file);
+bool cmek_ofile_mtime(struct cmek_ofile *file, struct timespec *ret_mtime);
+/* The user set the modification time: later deferred writes keep it. */
+void cmek_ofile_set_mtime(struct cmek_ofile *file, struct timespec mtime);
+
+/* Plain size of a closed file from its stored size (doc/format.md section 5.1); no I/O. */
+uint64_t cmek_content_plain_size(uint32_t block_size, uint64_t stored_size);
+
+#endif

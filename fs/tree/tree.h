@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_TREE_TREE_H
+#define CMEK_TREE_TREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/err.h"
+#include "fs/volume/keyring.h"
+
+/*
+ * The tree of a mounted volume: nodes, plain names, directories, symlinks, over the store's directory. Knows no file
+ * contents (sizes come from arithmetic) and no FUSE. Thread-safe. All functions return 0 or -errno as a user may see
+ * it, with -EBADMSG for stored names, links or ids that fail authentication.
+ *
+ * A node is named by a 64-bit number: table index | generation << 32, the root is 1. Numbers are never pointers, and
+ * the table (node.h) lives in a shared mapping outside the heap. A node is known while the kernel has lookups on it.
+ */
+#define CMEK_NODE_ROOT UINT64_C(1)
+
+struct cmek_tree;
+
+struct cmek_tree_params {
+	uint32_t block_size;  /* for plain sizes */
+	uint32_t symlink_max; /* longest symlink text of this store, from the header */
+	bool read_only;
+	unsigned max_fds;     /* open descriptors kept for nodes; 0 = a quarter of RLIMIT_NOFILE */
+	uint64_t max_nodes;   /* 0 = 2^24 */
+};
+
+/* The caller of a creating request; new entries belong to them. */
+struct cmek_cred {
+	uid_t uid;
+	gid_t gid;
+};
+
+/* An answer to a lookup or a creation: the kernel holds one lookup more on node (undo: cmek_tree_forget(.., 1)). */
+struct cmek_entry {
+	uint64_t node;
+	struct stat st; /* st_size plain; st_ino the store's */
+};
+
+/* store_fd: the store's directory, taken over. The ring is borrowed. */
+int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tree_params *params,
+		  struct cmek_tree **ret_tree, struct cmek_error *err);
+void cmek_tree_free(struct cmek_tree *tree);
+
+int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, struct cmek_entry *ret_entry);
+void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups);
+int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st);
+
+/*
+ * Creation. cred: whose it is; mode: with the umask applied. Names: 1..255 bytes, no slash, else -ENAMETOOLONG/-EINVAL.
+ * create: O_EXCL semantics when excl, else an existing entry is opened; *ret_fd is a read-write store descriptor (or
+ * -1 when an existing file could only be looked up), the caller owns it.
+ */
+int cmek_tree_create(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode, bool excl,
+		     const struct cmek_cred *cred, struct cmek_entry *ret_entry, int *ret_fd);
+int cmek_tree_mkdir(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode,
+		    const struct cmek_cred *cred, struct cmek_entry *ret_entry);
+int cmek_tree_mknod(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
+		    const struct cmek_cred *cred, struct cmek_entry *ret_entry);
+int cmek_tree_symlink(struct cmek_tree *tree, uint64_t parent, const char *name, const char *target,
+		      const struct cmek_cred *cred, struct cmek_entry *ret_entry);
+int cmek_tree_link(struct cmek_tree *tree, uint64_t node, uint64_t new_parent, const char *new_name,
+		   struct cmek_entry *ret_entry);
+int cmek_tree_unlink(struct cmek_tree *tree, uint64_t parent, const char *name);
+int cmek_tree_rmdir(struct cmek_tree *tree, uint64_t parent, const char *name);
+/* flags: 0, RENAME_NOREPLACE, RENAME_EXCHANGE; others -EINVAL. */
+int cmek_tree_rename(struct cmek_tree *tree, uint64_t parent, const char *name, uint64_t new_parent,
+		     const char *new_name, unsigned flags);
+/* target gets at most size bytes (no NUL); returns the length of the target (at most 4095) or -errno. */
+int cmek_tree_readlink(struct cmek_tree *tree, uint64_t node, char *target, size_t size);
+
+/* Attributes of any node, following the node, never a symlink. */
+int cmek_tree_chmod(struct cmek_tree *tree, uint64_t node, mode_t mode);
+int cmek_tree_chown(struct cmek_tree *tree, uint64_t node, uid_t uid, gid_t gid); /* -1 = leave */
+int cmek_tree_utimens(struct cmek_tree *tree, uint64_t node, const struct timespec ts[2]); /* UTIME_NOW/OMIT allowed */
+
+/*
+ * Directory listing without open state. Calls emit for each entry from cookie `off` (0 = start) on until it returns
+ * non-zero (the buffer is full; that entry is not consumed) or the directory ends. next_off is the cookie behind the
+ * entry. plus: entry has node (a lookup more, except for "." and "..", which have node 0) and attributes; else only
+ * st_ino and the type bits of st_mode. Entries that fail authentication are skipped and counted in *ret_bad.
+ */
+typedef int (*cmek_emit_fn)(void *arg, const char *name, const struct cmek_entry *entry, uint64_t next_off);
+int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool plus, cmek_emit_fn emit, void *arg,
+		      unsigned *ret_bad);
+
+/* fsync of a directory, with what its entries need (doc/format.md section 6). */
+int cmek_tree_fsyncdir(struct cmek_tree *tree, uint64_t node, bool datasync);
+/* After the store file of `node` was flushed for a user's fsync: what else its name needs to be durable. */
+int cmek_tree_fsync_entry(struct cmek_tree *tree, uint64_t node);
+/* A new store descriptor of a node (see struct cmek_content_host.open_store): flags O_RDONLY or O_RDWR, plus O_DIRECTORY. */
+int cmek_tree_open_store(struct cmek_tree *tree, uint64_t node, int flags);
+int cmek_tree_statfs(struct cmek_tree *tree, struct statvfs *ret_st); /* of the store, names and blocks in plain terms */
+int cmek_tree_syncfs(struct cmek_tree *tree);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_VOLUME_KEYRING_H
+#define CMEK_VOLUME_KEYRING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/secret.h"
+
+/*
+ * The unlocked keys of one volume: KEK, DEKs, and what is derived from them (doc/format.md section 3).
+ * Filled once by unlock (or mkfs), then shared by all threads of the mount. Thread-safe.
+ */
+#define CMEK_SALT_LEN 16
+#define CMEK_FILE_ID_LEN 16
+#define CMEK_DIR_ID_LEN 16
+#define CMEK_COUNTER_MAX ((UINT64_C(1) << 48) - 1)
+
+enum cmek_dek_state { CMEK_DEK_ACTIVE, CMEK_DEK_DECRYPT_ONLY, CMEK_DEK_RETIRED, CMEK_DEK_DESTROYED };
+
+/* Nonce domains, the first byte of every GCM nonce. */
+enum cmek_domain { CMEK_DOMAIN_BLOCK = 1, CMEK_DOMAIN_MAP = 2, CMEK_DOMAIN_JOURNAL = 3, CMEK_DOMAIN_XATTR = 4 };
+
+struct cmek_keyring;
+
+/* Takes over *kek (nulled). The ring has no DEK yet. */
+int cmek_keyring_new(const uint8_t volume[16], struct cmek_secret **kek, struct cmek_keyring **ret_ring,
+		     struct cmek_error *err);
+void cmek_keyring_free(struct cmek_keyring *ring); /* wipes; NULL allowed */
+const struct cmek_secret *cmek_keyring_kek(const struct cmek_keyring *ring);        /* borrowed */
+const struct cmek_secret *cmek_keyring_header_mac(const struct cmek_keyring *ring); /* borrowed */
+
+/* A DEK's wrapped form: nonce 12 | ciphertext 32 | tag 16. */
+#define CMEK_DEK_WRAPPED_LEN 60
+/* Makes a new random DEK with this id and adds it; wrapped gets its form for the header. */
+int cmek_keyring_make_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
+			  uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err);
+/* Unwraps and adds one: -EBADMSG (tampered) when it does not fit. */
+int cmek_keyring_add_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
+			 const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err);
+
+/* The DEK that new writes use. */
+uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring);
+
+/*
+ * The right to seal `n` times: consecutive counters first..first+n-1 under this DEK and session salt, never given out
+ * again. The salt is drawn at the first call after a fork (detected), and anew every hour and every 2^32 seals.
+ * -EKEYREVOKED when there is no active DEK.
+ */
+struct cmek_seal_right {
+	uint16_t dek;
+	uint8_t salt[CMEK_SALT_LEN];
+	uint64_t first;
+	uint64_t epoch; /* changes when dek or salt does: callers cache derived keys by it. Never 0. */
+};
+int cmek_keyring_seal_right(struct cmek_keyring *ring, uint32_t n, struct cmek_seal_right *ret_right);
+
+/* Nonce = domain | 5 zero bytes | counter (6 bytes, little-endian). */
+void cmek_keyring_nonce(enum cmek_domain domain, uint64_t counter, uint8_t nonce[12]);
+
+/*
+ * Derived keys (HKDF-SHA256, doc/format.md section 3). -ENOKEY: no such DEK in the header; -EKEYREVOKED: retired or
+ * destroyed. New secrets belong to the caller; name and symlink keys are kept by the ring and borrowed.
+ */
+int cmek_keyring_content_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
+			     const uint8_t file_id[CMEK_FILE_ID_LEN], struct cmek_secret **ret_key);
+int cmek_keyring_journal_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
+			     struct cmek_secret **ret_key);
+int cmek_keyring_xattr_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
+			   struct cmek_secret **ret_key);
+int cmek_keyring_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key);
+int cmek_keyring_symlink_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key);
+int cmek_keyring_xattr_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_KMS_KMS_H
+#define CMEK_KMS_KMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/secret.h"
+
+/*
+ * The contract between a volume and a key management service. Knows nothing of volumes' files or of FUSE.
+ * A provider is one const struct cmek_kms_provider at the end of its own .c file, listed in the table of kms.c.
+ * One thread at a time a handle; different handles are independent. Every call may block on the network or the disk
+ * for as long as the deadline in the options, so none is ever made on the data path.
+ */
+
+/* How a wrap is bound: AWS encryption context, Google Cloud and IBM additional authenticated data, AAD of local. */
+struct cmek_kms_context {
+	uint8_t volume[16];  /* volume UUID */
+	const char *purpose; /* slot purpose: "data", "backup", "recovery" */
+};
+
+/* Who to be when asking; all borrowed, any may be NULL. Kept in the slot and given back at unwrap. */
+struct cmek_kms_principal {
+	const char *role;            /* AWS role ARN to assume */
+	const char *external_id;     /* with it */
+	const char *service_account; /* Google Cloud account to impersonate */
+	const char *profile;         /* IBM trusted profile id */
+};
+
+/* How to behave; not part of a volume. All borrowed, zero = default. */
+struct cmek_kms_options {
+	unsigned deadline_ms;        /* for a whole call with its retries; default 30,000 */
+	const char *config_path;     /* default /etc/cmekfs/cmekfs.conf */
+	const char *keystore_path;   /* local: the key store file, overrides the environment and the default */
+	const char *passphrase_file; /* local: read a store's passphrase from this file, never from argv */
+	/* local: asks the user; NULL = a passphrase that is needed and not in a file is an error. prompt is text to show. */
+	int (*ask_passphrase)(void *arg, const char *prompt, struct cmek_secret **ret_passphrase, struct cmek_error *err);
+	void *ask_arg;
+};
+
+/* A wrapped key. Strings and bytes are malloced and owned; cmek_kms_blob_done() frees them. */
+struct cmek_kms_blob {
+	uint8_t *data; /* opaque to all but the provider */
+	size_t len;
+	char *resolved; /* the key that did it, in full: ARN, key version name, CRN, local:NAME */
+	char *version;  /* its version as the provider names it, "" if it doesn't */
+};
+void cmek_kms_blob_done(struct cmek_kms_blob *blob);
+
+enum cmek_kms_state {
+	CMEK_KMS_ENABLED,
+	CMEK_KMS_DISABLED,
+	CMEK_KMS_PENDING_DELETION,
+	CMEK_KMS_DESTROYED,
+	CMEK_KMS_STATE_UNKNOWN /* describe is not permitted, or the service says something new */
+};
+const char *cmek_kms_state_name(enum cmek_kms_state state); /* "enabled", "disabled", "pending-deletion", ... */
+
+struct cmek_kms_version {
+	char *id;
+	enum cmek_kms_state state;
+	int64_t created; /* Unix seconds, 0 = unknown */
+};
+
+/* What a KMS says of a key. cmek_kms_info_done() frees what it holds. */
+struct cmek_kms_info {
+	char *resolved;
+	enum cmek_kms_state state;
+	char *primary_version;
+	struct cmek_kms_version *versions;
+	size_t n_versions;
+	int64_t created;
+	int64_t deletion_date;  /* when pending: Unix seconds the material goes, else 0 */
+	char *origin;           /* "local", "AWS_KMS", "EXTERNAL", ... */
+	char *protection_level; /* "software", "HSM", ... */
+	char *protected_by;     /* local: "key file" or "passphrase" */
+};
+void cmek_kms_info_done(struct cmek_kms_info *info);
+
+struct cmek_kms;
+
+/*
+ * Opens a key by its URI ("local:NAME", "aws-kms://arn:...", ...). No network traffic yet. uri and *opts are copied.
+ * Kinds: usage (no provider takes this URI, or it is malformed: says what is expected), unsupported, system.
+ */
+int cmek_kms_open(const char *uri, const struct cmek_kms_principal *principal, const struct cmek_kms_options *opts,
+		  struct cmek_kms **ret_kms, struct cmek_error *err);
+void cmek_kms_close(struct cmek_kms *kms);
+const char *cmek_kms_provider_name(const struct cmek_kms *kms); /* "local", "aws", "gcp", "ibm": stored in the slot */
+const char *cmek_kms_uri(const struct cmek_kms *kms);           /* as given */
+
+/*
+ * wrap:    key (made for CMEK_KEY_KEK, 32 bytes) -> blob, under the key's newest version, bound to ctx.
+ * unwrap:  blob -> key. blob->resolved names the key that must answer (compared). *ret_fresh, if not NULL: a blob the
+ *          provider re-made on the way (IBM after a rotation), data == NULL if none; the caller owns it.
+ * rewrap:  blob -> new blob under the newest version, in the KMS where it can (else cmek_kms_rewrap() does it here).
+ * Kinds: denied, expired, key-disabled, pending-deletion, key-destroyed, not-found, unreachable, throttled,
+ *        tampered (the blob or the context does not fit), bad-format, system, limit. errno: -EACCES for denied,
+ *        -EKEYREVOKED disabled/pending/destroyed, -ENOKEY not found, -ETIMEDOUT unreachable, -EAGAIN throttled,
+ *        -EBADMSG tampered.
+ */
+int cmek_kms_wrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_secret *key,
+		  struct cmek_kms_blob *ret_blob, struct cmek_error *err);
+int cmek_kms_unwrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		    struct cmek_secret **ret_key, struct cmek_kms_blob *ret_fresh, struct cmek_error *err);
+int cmek_kms_rewrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		    struct cmek_kms_blob *ret_blob, struct cmek_error *err);
+int cmek_kms_describe(struct cmek_kms *kms, struct cmek_kms_info *ret_info, struct cmek_error *err);
+
+/* Administration. A provider that lacks one: kind unsupported, -EOPNOTSUPP. */
+struct cmek_kms_create {
+	bool passphrase; /* local: protect this key store by a passphrase instead of the key file */
+};
+int cmek_kms_create(struct cmek_kms *kms, const struct cmek_kms_create *how, struct cmek_error *err);
+int cmek_kms_rotate(struct cmek_kms *kms, char **ret_version, struct cmek_error *err);
+int cmek_kms_enable(struct cmek_kms *kms, struct cmek_error *err);
+int cmek_kms_disable(struct cmek_kms *kms, struct cmek_error *err);
+/* days: 0 = the provider's default. local: 0..30, default 7; the material goes when the date has passed. */
+int cmek_kms_schedule_deletion(struct cmek_kms *kms, unsigned days, int64_t *ret_date, struct cmek_error *err);
+int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err);
+/* Every key the URI's provider can list there ("local:" lists the store): a malloced array of n infos. */
+int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err);
+
+/* What a provider implements; NULL = unsupported. The state is its own; arguments as above, already checked. */
+struct cmek_kms_provider {
+	const char *name;
+	/* True when this provider takes the URI. */
+	bool (*match)(const char *uri);
+	int (*open)(const char *uri, const struct cmek_kms_principal *principal, const struct cmek_kms_options *opts,
+		    void **ret_state, struct cmek_error *err);
+	void (*close)(void *state);
+	int (*wrap)(void *state, const struct cmek_kms_context *ctx, const struct cmek_secret *key,
+		    struct cmek_kms_blob *ret_blob, struct cmek_error *err);
+	int (*unwrap)(void *state, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		      struct cmek_secret **ret_key, struct cmek_kms_blob *ret_fresh, struct cmek_error *err);
+	int (*rewrap)(void *state, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		      struct cmek_kms_blob *ret_blob, struct cmek_error *err);
+	int (*describe)(void *state, struct cmek_kms_info *ret_info, struct cmek_error *err);
+	int (*create)(void *state, const struct cmek_kms_create *how, struct cmek_error *err);
+	int (*rotate)(void *state, char **ret_version, struct cmek_error *err);
+	int (*enable)(void *state, struct cmek_error *err);
+	int (*disable)(void *state, struct cmek_error *err);
+	int (*schedule_deletion)(void *state, unsigned days, int64_t *ret_date, struct cmek_error *err);
+	int (*cancel_deletion)(void *state, struct cmek_error *err);
+	int (*list)(void *state, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err);
+};
+
+#endif
