@@ -73,7 +73,7 @@ struct cmek_kms_info {
 	struct cmek_kms_version *versions;
 	size_t n_versions;
 	int64_t created;
-	int64_t deletion_date;  /* when pending: Unix seconds the material goes, else 0 */
+	int64_t deletion_date;  /* pending: when the material goes; destroyed: when it went; Unix seconds, else 0 */
 	char *origin;           /* "local", "AWS_KMS", "EXTERNAL", ... */
 	char *protection_level; /* "software", "HSM", ... */
 	char *protected_by;     /* local: "key file" or "passphrase" */
@@ -118,7 +118,11 @@ int cmek_kms_create(struct cmek_kms *kms, const struct cmek_kms_create *how, str
 int cmek_kms_rotate(struct cmek_kms *kms, char **ret_version, struct cmek_error *err);
 int cmek_kms_enable(struct cmek_kms *kms, struct cmek_error *err);
 int cmek_kms_disable(struct cmek_kms *kms, struct cmek_error *err);
-/* days: 0 = the provider's default. local: 0..30, default 7; the material goes when the date has passed. */
+/*
+ * days until the material goes, or CMEK_KMS_DAYS_DEFAULT. local: 0..30, default 7; 0 destroys at once. A key that is
+ * already pending gets the new date. cancel_deletion leaves the key disabled. *ret_date: Unix seconds; NULL allowed.
+ */
+#define CMEK_KMS_DAYS_DEFAULT (~0u)
 int cmek_kms_schedule_deletion(struct cmek_kms *kms, unsigned days, int64_t *ret_date, struct cmek_error *err);
 int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err);
 /* Every key the URI's provider can list there ("local:" lists the store): a malloced array of n infos. */
