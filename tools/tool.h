@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_TOOLS_TOOL_H
+#define CMEK_TOOLS_TOOL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "base/secret.h"
+
+/*
+ * What all programs share: options, output, errors with a remedy, exit codes, the passphrase prompt.
+ * One thread; only programs' mains use it (libcmektool.a), no library does.
+ */
+
+/* Exit codes: stable, part of the interface. cmekctl(8), section EXIT STATUS, is their description for users. */
+enum cmek_exit {
+	CMEK_EXIT_OK = 0,
+	CMEK_EXIT_FAILED = 1,
+	CMEK_EXIT_USAGE = 2,
+	CMEK_EXIT_NOT_FOUND = 3,
+	CMEK_EXIT_EXISTS = 4,
+	CMEK_EXIT_BUSY = 5,
+	CMEK_EXIT_DENIED = 10,
+	CMEK_EXIT_EXPIRED = 11,
+	CMEK_EXIT_KEY_DISABLED = 12,
+	CMEK_EXIT_PENDING_DELETION = 13,
+	CMEK_EXIT_KEY_DESTROYED = 14,
+	CMEK_EXIT_UNREACHABLE = 15,
+	CMEK_EXIT_THROTTLED = 16,
+	CMEK_EXIT_BAD_FORMAT = 20,
+	CMEK_EXIT_TAMPERED = 21,
+	CMEK_EXIT_MISMATCH = 22,
+	CMEK_EXIT_UNSUPPORTED = 23,
+	CMEK_EXIT_LIMIT = 24
+};
+
+int cmek_exit_code(enum cmek_kind kind);
+/* What to do next about this error: one line without a full stop, or NULL when there is nothing useful to say. */
+const char *cmek_remedy(const struct cmek_error *err);
+
+/* Options that every command takes: --json, -q/--quiet, -h/--help, -V/--version. Zeroed, then filled by parsing. */
+struct cmek_tool {
+	char program[64]; /* "cmekctl key create": what messages begin with */
+	bool json;        /* results on stdout as one JSON value */
+	bool quiet;       /* no results in text, only errors */
+};
+
+/* Must come first in main(): harden_process, jansson's allocator, locale-free output, SIGPIPE ignored. Exits on failure. */
+void cmek_tool_init(struct cmek_tool *tool, const char *program);
+
+/* One option of a command. */
+struct cmek_tool_option {
+	int id;           /* its letter, or a number above 255 when it has none */
+	const char *name; /* long name */
+	const char *arg;  /* what its argument is called in the help, NULL = it takes none */
+	const char *help; /* one line */
+};
+
+/* A command line's form. All strings are static. */
+struct cmek_tool_command {
+	const char *synopsis;                   /* "[options] STORE", printed after the program's name */
+	const char *about;                      /* a sentence or two for --help */
+	const struct cmek_tool_option *options; /* ends with a zeroed one; NULL = only the common ones */
+	int min_operands, max_operands;         /* -1 = any number */
+	bool stop_at_operand;                   /* options after the first operand are the sub-command's */
+};
+
+/*
+ * Walks a command line: call until it returns 0, then operands are argv[0..argc-1] of the struct.
+ * Common options are dealt with (--help and --version print and exit with 0). A mistake prints "PROGRAM: ..." with a
+ * hint at --help and exits with CMEK_EXIT_USAGE. argv may be permuted.
+ */
+struct cmek_tool_args {
+	struct cmek_tool *tool;
+	const struct cmek_tool_command *command;
+	int argc;    /* operands, once cmek_tool_next() returned 0 */
+	char **argv;
+	const char *value; /* argument of the option just returned, NULL if it has none */
+	const char *option; /* its long name, for messages */
+	bool started;
+};
+void cmek_tool_args_init(struct cmek_tool_args *args, struct cmek_tool *tool, const struct cmek_tool_command *command,
+			 int argc, char **argv);
+/* The id of the next option, or 0 at the end. */
+int cmek_tool_next(struct cmek_tool_args *args);
+/* Prints the usage error and exits with CMEK_EXIT_USAGE. */
+void cmek_tool_usage(const struct cmek_tool *tool, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
+
+/* Decimal option value in min..max, else a usage error as above. */
+unsigned long long cmek_tool_number(const struct cmek_tool_args *args, unsigned long long min, unsigned long long max);
+
+/*
+ * Prints "PROGRAM: text" and "  try: remedy" to stderr (and {"error": {"kind", "text", "exit_code", "remedy"}} to
+ * stdout when tool->json), returns the exit code.
+ */
+int cmek_tool_fail(const struct cmek_tool *tool, const struct cmek_error *err);
+
+/* A line of result on stdout, unless --quiet or --json. */
+void cmek_tool_say(const struct cmek_tool *tool, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Prints *json, indented, and frees it (nulled). Does nothing but free unless --json. */
+void cmek_tool_json(const struct cmek_tool *tool, json_t **json);
+/* Flushes stdout: CMEK_EXIT_OK, or CMEK_EXIT_FAILED with a message when the results could not be written. */
+int cmek_tool_done(const struct cmek_tool *tool);
+
+/*
+ * cmek_kms_options.ask_passphrase: prompts on the controlling terminal with echo off; the terminal is put back before
+ * a signal takes effect. arg is not used. -ENOTTY (denied): no terminal; -ECANCELED (denied): end of input.
+ */
+int cmek_tool_ask_passphrase(void *arg, const char *prompt, struct cmek_secret **ret_passphrase, struct cmek_error *err);
+
+#endif
