@@ -37,17 +37,20 @@ const struct cmek_secret *cmek_keyring_header_mac(const struct cmek_keyring *rin
 /* Makes a new random DEK with this id and adds it; wrapped gets its form for the header. */
 int cmek_keyring_make_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
 			  uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err);
-/* Unwraps and adds one: -EBADMSG (tampered) when it does not fit. */
+/*
+ * Unwraps and adds one: -EBADMSG (tampered) when it does not fit; wrapped is not looked at (may be NULL) when the state
+ * is destroyed. -EEXIST for an id the ring has, or a second active one.
+ */
 int cmek_keyring_add_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
 			 const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err);
 
-/* The DEK that new writes use. */
+/* The DEK that new writes use, 0 if there is none. */
 uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring);
 
 /*
  * The right to seal `n` times: consecutive counters first..first+n-1 under this DEK and session salt, never given out
  * again. The salt is drawn at the first call after a fork (detected), and anew every hour and every 2^32 seals.
- * -EKEYREVOKED when there is no active DEK.
+ * -EKEYREVOKED when there is no active DEK, -EINVAL for n == 0.
  */
 struct cmek_seal_right {
 	uint16_t dek;
@@ -56,13 +59,18 @@ struct cmek_seal_right {
 	uint64_t epoch; /* changes when dek or salt does: callers cache derived keys by it. Never 0. */
 };
 int cmek_keyring_seal_right(struct cmek_keyring *ring, uint32_t n, struct cmek_seal_right *ret_right);
+/* The next seal draws a new salt: after a replay, an unlock, a thaw. */
+void cmek_keyring_new_session(struct cmek_keyring *ring);
+/* For tests: as if `seconds` had passed and `seals` had been given out since the salt was drawn. */
+void cmek_keyring_age_session(struct cmek_keyring *ring, uint64_t seconds, uint64_t seals);
 
 /* Nonce = domain | 5 zero bytes | counter (6 bytes, little-endian). */
 void cmek_keyring_nonce(enum cmek_domain domain, uint64_t counter, uint8_t nonce[12]);
 
 /*
  * Derived keys (HKDF-SHA256, doc/format.md section 3). -ENOKEY: no such DEK in the header; -EKEYREVOKED: retired or
- * destroyed. New secrets belong to the caller; name and symlink keys are kept by the ring and borrowed.
+ * destroyed; -EBADMSG: an all-zero salt. New secrets belong to the caller; name, symlink and xattr-name keys are kept
+ * by the ring and borrowed.
  */
 int cmek_keyring_content_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
 			     const uint8_t file_id[CMEK_FILE_ID_LEN], struct cmek_secret **ret_key);

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The unlocked keys of one volume, and the one counter that makes every (key, nonce) pair of a mount unique.
+ * Knows neither the header nor where the KEK came from, and does no I/O.
+ */
+#include "config.h"
+
+#include "fs/volume/keyring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/crypto.h"
+
+#define KEK_LEN 32
+#define DEK_LEN 32
+#define WRAP_AAD_LEN 22
+#define SESSION_MAX_SEALS (UINT64_C(1) << 32)
+#define SESSION_MAX_SECONDS 3600
+
+struct dek {
+	uint16_t id;
+	uint32_t domain;
+	enum cmek_dek_state state;
+	/* All NULL when retired or destroyed: such keys are refused, so they need not be in memory. */
+	struct cmek_secret *key;
+	struct cmek_secret *name_key;
+	struct cmek_secret *symlink_key;
+	struct cmek_secret *xattr_name_key;
+};
+
+/*
+ * Lives in a page that the kernel wipes in a forked child (MADV_WIPEONFORK), so that a child, however it was made and
+ * whatever its pid, finds an all-zero salt and draws its own. All zero = draw at the next seal.
+ */
+struct session {
+	uint8_t salt[CMEK_SALT_LEN];
+};
+
+struct cmek_keyring {
+	uint8_t volume[16];
+	struct cmek_secret *kek;
+	struct cmek_secret *wrap_key;
+	struct cmek_secret *header_mac;
+
+	pthread_mutex_t lock; /* guards all below */
+	struct dek **deks;    /* elements never move or go before the ring does: keys are borrowed from them */
+	size_t n_deks;
+	const struct dek *active;
+	struct session *session;
+	uint64_t session_start_s; /* CLOCK_BOOTTIME */
+	uint64_t session_seals;
+	uint64_t next_counter;
+	uint64_t epoch; /* in ordinary memory, so that a forked child goes on from its parent's number */
+};
+
+static int derive(const struct cmek_secret *from, enum cmek_purpose from_purpose, const char *info, const void *salt,
+		  enum cmek_purpose purpose, size_t len, struct cmek_secret **ret_key, struct cmek_error *err)
+{
+	return cmek_hkdf(from, from_purpose, salt, salt ? CMEK_SALT_LEN : 0, info, strlen(info), purpose, len, ret_key,
+			 err);
+}
+
+/* A suspended machine's hours count as well, hence not CLOCK_MONOTONIC. */
+static uint64_t now_s(void)
+{
+	struct timespec ts;
+
+	if (clock_gettime(CLOCK_BOOTTIME, &ts))
+		abort();
+	return (uint64_t)ts.tv_sec;
+}
+
+static int map_session(struct session **ret_session, struct cmek_error *err)
+{
+	size_t len = (size_t)sysconf(_SC_PAGESIZE);
+	void *page = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int errnum;
+
+	if (page == MAP_FAILED)
+		return cmek_error_sys(err, errno, "memory for the session salt");
+	if (madvise(page, len, MADV_WIPEONFORK)) {
+		errnum = errno;
+		(void)munmap(page, len); /* the first failure is the one to tell */
+		return cmek_error_set(err, CMEK_E_UNSUPPORTED, errnum,
+				      "the kernel can't wipe memory on fork (MADV_WIPEONFORK needs Linux 4.14)");
+	}
+	*ret_session = page;
+	return 0;
+}
+
+int cmek_keyring_new(const uint8_t volume[16], struct cmek_secret **kek, struct cmek_keyring **ret_ring,
+		     struct cmek_error *err)
+{
+	struct cmek_keyring *ring;
+	int ret;
+
+	assert(cmek_secret_len(*kek) == KEK_LEN);
+	ring = calloc(1, sizeof(*ring));
+	if (!ring)
+		return cmek_error_sys(err, ENOMEM, "keyring");
+	pthread_mutex_init(&ring->lock, NULL);
+	memcpy(ring->volume, volume, 16);
+	ring->next_counter = 1;
+	ret = map_session(&ring->session, err);
+	if (!ret)
+		ret = derive(*kek, CMEK_KEY_KEK, "cmekfs 1 wrap", NULL, CMEK_KEY_WRAP, 32, &ring->wrap_key, err);
+	if (!ret)
+		ret = derive(*kek, CMEK_KEY_KEK, "cmekfs 1 header mac", NULL, CMEK_KEY_HEADER_MAC, 32,
+			     &ring->header_mac, err);
+	if (ret) {
+		cmek_keyring_free(ring);
+		return ret;
+	}
+	ring->kek = *kek;
+	*kek = NULL;
+	*ret_ring = ring;
+	return 0;
+}
+
+static void free_dek(struct dek *dek)
+{
+	if (!dek)
+		return;
+	cmek_secret_free(dek->key);
+	cmek_secret_free(dek->name_key);
+	cmek_secret_free(dek->symlink_key);
+	cmek_secret_free(dek->xattr_name_key);
+	free(dek);
+}
+
+void cmek_keyring_free(struct cmek_keyring *ring)
+{
+	size_t i;
+
+	if (!ring)
+		return;
+	for (i = 0; i < ring->n_deks; i++)
+		free_dek(ring->deks[i]);
+	free(ring->deks);
+	cmek_secret_free(ring->header_mac);
+	cmek_secret_free(ring->wrap_key);
+	cmek_secret_free(ring->kek);
+	if (ring->session)
+		(void)munmap(ring->session, (size_t)sysconf(_SC_PAGESIZE)); /* our own mapping: can't fail */
+	pthread_mutex_destroy(&ring->lock);
+	free(ring);
+}
+
+const struct cmek_secret *cmek_keyring_kek(const struct cmek_keyring *ring)
+{
+	return ring->kek;
+}
+
+const struct cmek_secret *cmek_keyring_header_mac(const struct cmek_keyring *ring)
+{
+	return ring->header_mac;
+}
+
+static struct dek *find_locked(const struct cmek_keyring *ring, uint16_t id)
+{
+	size_t i;
+
+	for (i = 0; i < ring->n_deks; i++)
+		if (ring->deks[i]->id == id)
+			return ring->deks[i];
+	return NULL;
+}
+
+/* Derives what the DEK's state lets it be used for and links it into the ring. Takes over *key, may be NULL. */
+static int insert(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
+		  struct cmek_secret **key, struct cmek_error *err)
+{
+	struct dek *dek = calloc(1, sizeof(*dek)), **grown;
+	int ret;
+
+	if (!dek)
+		return cmek_error_sys(err, ENOMEM, "DEK %u", id);
+	dek->id = id;
+	dek->domain = domain;
+	dek->state = state;
+	if (state == CMEK_DEK_ACTIVE || state == CMEK_DEK_DECRYPT_ONLY) {
+		dek->key = *key;
+		*key = NULL;
+		ret = derive(dek->key, CMEK_KEY_DEK, "cmekfs 1 name", NULL, CMEK_KEY_NAME, 64, &dek->name_key, err);
+		if (!ret)
+			ret = derive(dek->key, CMEK_KEY_DEK, "cmekfs 1 symlink", NULL, CMEK_KEY_SYMLINK, 64,
+				     &dek->symlink_key, err);
+		if (!ret)
+			ret = derive(dek->key, CMEK_KEY_DEK, "cmekfs 1 xattr name", NULL, CMEK_KEY_XATTR_NAME, 32,
+				     &dek->xattr_name_key, err);
+		if (ret) {
+			free_dek(dek);
+			return ret;
+		}
+	}
+
+	pthread_mutex_lock(&ring->lock);
+	if (find_locked(ring, id)) {
+		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EEXIST, "two DEKs with id %u", id);
+		goto out;
+	}
+	if (state == CMEK_DEK_ACTIVE && ring->active) {
+		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EEXIST, "DEK %u and DEK %u are both active",
+				     ring->active->id, id);
+		goto out;
+	}
+	grown = reallocarray(ring->deks, ring->n_deks + 1, sizeof(*grown));
+	if (!grown) {
+		ret = cmek_error_sys(err, ENOMEM, "DEK %u", id);
+		goto out;
+	}
+	ring->deks = grown;
+	ring->deks[ring->n_deks++] = dek;
+	if (state == CMEK_DEK_ACTIVE)
+		ring->active = dek;
+	dek = NULL;
+	ret = 0;
+out:
+	pthread_mutex_unlock(&ring->lock);
+	free_dek(dek);
+	return ret;
+}
+
+static void wrap_aad(const struct cmek_keyring *ring, uint16_t id, uint32_t domain, uint8_t aad[WRAP_AAD_LEN])
+{
+	memcpy(aad, ring->volume, 16);
+	cmek_store16(aad + 16, id);
+	cmek_store32(aad + 18, domain);
+}
+
+int cmek_keyring_make_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
+			  uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err)
+{
+	uint8_t form[CMEK_DEK_WRAPPED_LEN], aad[WRAP_AAD_LEN];
+	struct iovec iov = { aad, sizeof(aad) };
+	struct cmek_secret *key = NULL;
+	int ret;
+
+	assert(id != 0);
+	ret = cmek_secret_new_random(CMEK_KEY_DEK, DEK_LEN, &key, err);
+	if (ret)
+		return ret;
+	wrap_aad(ring, id, domain, aad);
+	cmek_random(form, CMEK_NONCE_LEN);
+	ret = cmek_gcm_seal(ring->wrap_key, CMEK_KEY_WRAP, form, &iov, 1, cmek_secret_bytes(key, CMEK_KEY_DEK), DEK_LEN,
+			    form + CMEK_NONCE_LEN, form + CMEK_NONCE_LEN + DEK_LEN);
+	if (ret)
+		ret = cmek_error_set(err, CMEK_E_SYSTEM, -ret, "DEK %u can't be wrapped", id);
+	else
+		ret = insert(ring, id, domain, state, &key, err);
+	if (!ret)
+		memcpy(wrapped, form, sizeof(form));
+	cmek_secret_free(key);
+	return ret;
+}
+
+int cmek_keyring_add_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
+			 const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err)
+{
+	uint8_t aad[WRAP_AAD_LEN];
+	struct iovec iov = { aad, sizeof(aad) };
+	struct cmek_secret *key = NULL;
+	int ret;
+
+	assert(id != 0);
+	if (state == CMEK_DEK_DESTROYED)
+		return insert(ring, id, domain, state, &key, err);
+	ret = cmek_secret_new(CMEK_KEY_DEK, DEK_LEN, &key, err);
+	if (ret)
+		return ret;
+	wrap_aad(ring, id, domain, aad);
+	ret = cmek_gcm_open(ring->wrap_key, CMEK_KEY_WRAP, wrapped, &iov, 1, wrapped + CMEK_NONCE_LEN, DEK_LEN,
+			    cmek_secret_fill(key, CMEK_KEY_DEK), wrapped + CMEK_NONCE_LEN + DEK_LEN);
+	if (ret == -EBADMSG)
+		ret = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "DEK %u does not open with this volume's KEK", id);
+	else if (ret)
+		ret = cmek_error_set(err, CMEK_E_SYSTEM, -ret, "DEK %u can't be unwrapped", id);
+	else
+		ret = insert(ring, id, domain, state, &key, err);
+	cmek_secret_free(key);
+	return ret;
+}
+
+uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring)
+{
+	struct cmek_keyring *r = (struct cmek_keyring *)ring; /* for its lock alone */
+	uint16_t id;
+
+	pthread_mutex_lock(&r->lock);
+	id = r->active ? r->active->id : 0;
+	pthread_mutex_unlock(&r->lock);
+	return id;
+}
+
+static void draw_salt_locked(struct cmek_keyring *ring, uint64_t now)
+{
+	cmek_random(ring->session->salt, CMEK_SALT_LEN);
+	/* Means that the random generator is broken: nothing sealed from here on would be safe. */
+	if (cmek_is_zero(ring->session->salt, CMEK_SALT_LEN))
+		abort();
+	ring->session_start_s = now;
+	ring->session_seals = 0;
+	ring->epoch++;
+}
+
+int cmek_keyring_seal_right(struct cmek_keyring *ring, uint32_t n, struct cmek_seal_right *ret_right)
+{
+	uint64_t now = now_s();
+	int ret = -EKEYREVOKED;
+
+	if (n == 0)
+		return -EINVAL;
+	pthread_mutex_lock(&ring->lock);
+	if (!ring->active)
+		goto out;
+	/* At the end of the counter a new salt makes new keys, so it can begin anew. */
+	if (ring->next_counter + n - 1 > CMEK_COUNTER_MAX) {
+		memset(ring->session->salt, 0, CMEK_SALT_LEN);
+		ring->next_counter = 1;
+	}
+	if (cmek_is_zero(ring->session->salt, CMEK_SALT_LEN) || now - ring->session_start_s >= SESSION_MAX_SECONDS ||
+	    ring->session_seals + n > SESSION_MAX_SEALS)
+		draw_salt_locked(ring, now);
+	ret_right->dek = ring->active->id;
+	memcpy(ret_right->salt, ring->session->salt, CMEK_SALT_LEN);
+	ret_right->first = ring->next_counter;
+	ret_right->epoch = ring->epoch;
+	ring->next_counter += n;
+	ring->session_seals += n;
+	ret = 0;
+out:
+	pthread_mutex_unlock(&ring->lock);
+	return ret;
+}
+
+void cmek_keyring_new_session(struct cmek_keyring *ring)
+{
+	pthread_mutex_lock(&ring->lock);
+	memset(ring->session->salt, 0, CMEK_SALT_LEN);
+	pthread_mutex_unlock(&ring->lock);
+}
+
+void cmek_keyring_age_session(struct cmek_keyring *ring, uint64_t seconds, uint64_t seals)
+{
+	pthread_mutex_lock(&ring->lock);
+	ring->session_start_s -= seconds;
+	ring->session_seals += seals;
+	ring->next_counter += seals;
+	pthread_mutex_unlock(&ring->lock);
+}
+
+void cmek_keyring_nonce(enum cmek_domain domain, uint64_t counter, uint8_t nonce[12])
+{
+	assert(counter <= CMEK_COUNTER_MAX);
+	nonce[0] = (uint8_t)domain;
+	memset(nonce + 1, 0, 5);
+	cmek_store48(nonce + 6, counter);
+}
+
+/* Borrows the ring's DEK; elements stay for the ring's life, and their keys do not change. */
+static int get_dek(struct cmek_keyring *ring, uint16_t id, const struct dek **ret_dek)
+{
+	const struct dek *dek;
+
+	pthread_mutex_lock(&ring->lock);
+	dek = find_locked(ring, id);
+	pthread_mutex_unlock(&ring->lock);
+	if (!dek)
+		return -ENOKEY;
+	if (!dek->key)
+		return -EKEYREVOKED;
+	*ret_dek = dek;
+	return 0;
+}
+
+static int salted_key(struct cmek_keyring *ring, uint16_t id, const uint8_t salt[CMEK_SALT_LEN], const void *info,
+		      size_t info_len, enum cmek_purpose purpose, struct cmek_secret **ret_key)
+{
+	const struct dek *dek;
+	int ret;
+
+	/* Nothing is ever sealed under a zero salt, so bytes that name one are not ours. */
+	if (cmek_is_zero(salt, CMEK_SALT_LEN))
+		return -EBADMSG;
+	ret = get_dek(ring, id, &dek);
+	if (ret)
+		return ret;
+	return cmek_hkdf(dek->key, CMEK_KEY_DEK, salt, CMEK_SALT_LEN, info, info_len, purpose, 32, ret_key, NULL);
+}
+
+int cmek_keyring_content_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
+			     const uint8_t file_id[CMEK_FILE_ID_LEN], struct cmek_secret **ret_key)
+{
+	static const char label[16] = "cmekfs 1 content"; /* no NUL */
+	uint8_t info[sizeof(label) + CMEK_FILE_ID_LEN];
+
+	memcpy(info, label, sizeof(label));
+	memcpy(info + sizeof(label), file_id, CMEK_FILE_ID_LEN);
+	return salted_key(ring, dek, salt, info, sizeof(info), CMEK_KEY_CONTENT, ret_key);
+}
+
+int cmek_keyring_journal_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
+			     struct cmek_secret **ret_key)
+{
+	static const char label[] = "cmekfs 1 journal";
+
+	return salted_key(ring, dek, salt, label, sizeof(label) - 1, CMEK_KEY_JOURNAL, ret_key);
+}
+
+int cmek_keyring_xattr_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
+			   struct cmek_secret **ret_key)
+{
+	static const char label[] = "cmekfs 1 xattr";
+
+	return salted_key(ring, dek, salt, label, sizeof(label) - 1, CMEK_KEY_XATTR, ret_key);
+}
+
+int cmek_keyring_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key)
+{
+	const struct dek *d;
+	int ret = get_dek(ring, dek, &d);
+
+	if (!ret)
+		*ret_key = d->name_key;
+	return ret;
+}
+
+int cmek_keyring_symlink_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key)
+{
+	const struct dek *d;
+	int ret = get_dek(ring, dek, &d);
+
+	if (!ret)
+		*ret_key = d->symlink_key;
+	return ret;
+}
+
+int cmek_keyring_xattr_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key)
+{
+	const struct dek *d;
+	int ret = get_dek(ring, dek, &d);
+
+	if (!ret)
+		*ret_key = d->xattr_name_key;
+	return ret;
+}
