@@ -156,7 +156,7 @@ def content():
 
     note("Map pages (section 5.2): group 0 of that file; group 5 of another one of the same id, all holes but block 481")
     mount_id = put("mount_id", run(0x30, 16))
-    trailer = le(0, 8) + le(0, 4) + mount_id + le(0, 8) + le(4196, 4) + le(0, 4) + le(4196, 8) + le(1, 8)
+    trailer = le(0, 8) + le(0, 4) + mount_id + le(0, 8) + le(4196, 4) + le(4196, 8) + le(1, 8)
     put("map0_page", map_page(0, 1002, entries, trailer))
     put("map0_tag", get("map0_page")[48:64])
     entry = get("salt") + le(1003, 6) + le(1, 2) + run(0x11, 16)
