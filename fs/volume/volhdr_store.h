@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_VOLUME_VOLHDR_STORE_H
+#define CMEK_VOLUME_VOLHDR_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "fs/volume/volhdr.h"
+
+/*
+ * The two header copies in a store, and the lock that keeps a second writer out. One thread at a time per handle.
+ *
+ * A handle has the copies as they were when it was opened, the better one picked. At every point in time one copy on
+ * the disk is whole: a copy is replaced (temporary, fsync, rename, fsync of the directory), the older or bad one first.
+ */
+#define CMEK_META_DIR ".cmekfs"
+#define CMEK_ROOT_LINK ".cmekfs.dir"
+
+enum cmek_store_access {
+	CMEK_STORE_PEEK,  /* no lock: to show a header, nothing else */
+	CMEK_STORE_READ,  /* shared lock: many read-only mounts and checks, no writer */
+	CMEK_STORE_WRITE, /* exclusive lock */
+};
+
+/* What a library has to say that is no error: one line without newline. NULL function = not wanted. */
+struct cmek_report {
+	void (*line)(void *arg, const char *text);
+	void *arg;
+};
+void cmek_report(const struct cmek_report *report, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+struct cmek_volhdr_store;
+
+/*
+ * Opens the store directory's volume: store_fd is borrowed for the call. The lock lasts until close, in all processes
+ * that inherited it. A bad copy beside a good one is reported.
+ * Kinds: not-found (no volume here), busy (-EBUSY, another mount or program), bad-format (no copy is good: both are told),
+ * unsupported, system.
+ */
+int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const struct cmek_report *report,
+			   struct cmek_volhdr_store **ret_store, struct cmek_error *err);
+void cmek_volhdr_store_close(struct cmek_volhdr_store *store); /* NULL allowed */
+
+/* The picked header, borrowed: valid until the store is closed, yielded or updated. */
+const struct cmek_volhdr *cmek_volhdr_store_header(const struct cmek_volhdr_store *store);
+/* The HMAC of the picked copy. Kind tampered, -EBADMSG. */
+int cmek_volhdr_store_verify(const struct cmek_volhdr_store *store, const struct cmek_secret *mac_key,
+			     struct cmek_error *err);
+/* The picked copy is not to be trusted: picks the other one for good, or -ENOENT when it is bad or was yielded too. */
+int cmek_volhdr_store_yield(struct cmek_volhdr_store *store);
+/* True when the copies differ, or one is bad. */
+bool cmek_volhdr_store_unequal(const struct cmek_volhdr_store *store);
+/* Makes the other copy equal to the picked one, which the caller has verified. Needs CMEK_STORE_WRITE. */
+int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err);
+/*
+ * Writes a changed header as both copies, with the next sequence number. Takes over *hdr (nulled on success), which is
+ * then the picked one. Kind busy, -ESTALE, when the copies on the disk are not the ones that were read. When it fails
+ * the volume has the old header or, after the first copy, already the new one; both are whole.
+ */
+int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
+			     const struct cmek_secret *mac_key, struct cmek_error *err);
+
+/* Writes both copies into a new metadata directory (mkfs), flushed. hdr->sequence is used as it is. */
+int cmek_volhdr_store_create(int meta_fd, const struct cmek_volhdr *hdr, const struct cmek_secret *mac_key,
+			     struct cmek_error *err);
+
+#endif
