@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The front of the KMS layer: finds the provider of a URI, checks arguments, and calls it. It must not know how any
+ * provider works, what a volume is, or where blobs are kept.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kms/json.h"
+#include "kms/kms.h"
+#include "kms/kms_uri.h"
+#include "kms/local.h"
+
+#define KEK_LEN 32
+#define URI_MAX_BYTES 2048
+#define PURPOSE_MAX_BYTES 32
+#define BLOB_MAX_BYTES 8192 /* AWS gives up to 6144 */
+
+static const struct cmek_kms_provider *const providers[] = {
+	&cmek_kms_local,
+};
+#define N_PROVIDERS (sizeof(providers) / sizeof(providers[0]))
+
+struct cmek_kms {
+	const struct cmek_kms_provider *provider;
+	void *state; /* the provider's */
+	char *uri;
+};
+
+void cmek_kms_blob_done(struct cmek_kms_blob *blob)
+{
+	if (!blob)
+		return;
+	free(blob->data);
+	free(blob->resolved);
+	free(blob->version);
+	memset(blob, 0, sizeof(*blob));
+}
+
+void cmek_kms_info_done(struct cmek_kms_info *info)
+{
+	if (!info)
+		return;
+	for (size_t i = 0; info->versions && i < info->n_versions; i++)
+		free(info->versions[i].id);
+	free(info->versions);
+	free(info->resolved);
+	free(info->primary_version);
+	free(info->origin);
+	free(info->protection_level);
+	free(info->protected_by);
+	memset(info, 0, sizeof(*info));
+}
+
+const char *cmek_kms_state_name(enum cmek_kms_state state)
+{
+	switch (state) {
+	case CMEK_KMS_ENABLED:
+		return "enabled";
+	case CMEK_KMS_DISABLED:
+		return "disabled";
+	case CMEK_KMS_PENDING_DELETION:
+		return "pending-deletion";
+	case CMEK_KMS_DESTROYED:
+		return "destroyed";
+	case CMEK_KMS_STATE_UNKNOWN:
+		break;
+	}
+	return "unknown";
+}
+
+static int no_provider(const char *uri, struct cmek_error *err)
+{
+	enum cmek_kms_service service = cmek_kms_uri_service(uri);
+
+	if (service != CMEK_KMS_SERVICE_NONE)
+		return cmek_error_set(err, CMEK_E_UNSUPPORTED, EPROTONOSUPPORT,
+				      "'%.200s' is a key of %s, which this build of cmekfs can't talk to yet", uri,
+				      cmek_kms_service_title(service));
+	return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
+			      "'%.200s' names no key: expected local:NAME, aws-kms://ARN, gcp-kms://RESOURCE or an IBM "
+			      "CRN (crn:v1:...:kms:...)",
+			      uri);
+}
+
+int cmek_kms_open(const char *uri, const struct cmek_kms_principal *principal, const struct cmek_kms_options *opts,
+		  struct cmek_kms **ret_kms, struct cmek_error *err)
+{
+	static const struct cmek_kms_principal nobody;
+	static const struct cmek_kms_options defaults;
+	struct cmek_kms *kms;
+	int rc;
+
+	cmek_json_init();
+	if (strlen(uri) > URI_MAX_BYTES)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "a key URI of more than %d bytes", URI_MAX_BYTES);
+	kms = calloc(1, sizeof(*kms));
+	if (!kms)
+		return cmek_error_sys(err, ENOMEM, "opening the key %s", uri);
+	for (size_t i = 0; i < N_PROVIDERS && !kms->provider; i++) {
+		if (providers[i]->match(uri))
+			kms->provider = providers[i];
+	}
+	if (!kms->provider) {
+		rc = no_provider(uri, err);
+		goto out;
+	}
+	kms->uri = strdup(uri);
+	if (!kms->uri) {
+		rc = cmek_error_sys(err, ENOMEM, "opening the key %s", uri);
+		goto out;
+	}
+	rc = kms->provider->open(uri, principal ? principal : &nobody, opts ? opts : &defaults, &kms->state, err);
+out:
+	if (rc < 0)
+		cmek_kms_close(kms);
+	else
+		*ret_kms = kms;
+	return rc;
+}
+
+void cmek_kms_close(struct cmek_kms *kms)
+{
+	if (!kms)
+		return;
+	if (kms->state)
+		kms->provider->close(kms->state);
+	free(kms->uri);
+	free(kms);
+}
+
+const char *cmek_kms_provider_name(const struct cmek_kms *kms)
+{
+	return kms->provider->name;
+}
+
+const char *cmek_kms_uri(const struct cmek_kms *kms)
+{
+	return kms->uri;
+}
+
+static int unsupported(const struct cmek_kms *kms, const char *what, struct cmek_error *err)
+{
+	return cmek_error_set(err, CMEK_E_UNSUPPORTED, EOPNOTSUPP, "%s has no operation to %s",
+			      cmek_kms_service_title(cmek_kms_uri_service(kms->uri)), what);
+}
+
+/* A purpose becomes part of a context that KMS policies match on: lower-case words only. */
+static int check_context(const struct cmek_kms_context *ctx, struct cmek_error *err)
+{
+	size_t len = ctx->purpose ? strlen(ctx->purpose) : 0;
+
+	if (len < 1 || len > PURPOSE_MAX_BYTES || strspn(ctx->purpose, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "a slot's purpose is 1 to %d of a-z 0-9 -",
+				      PURPOSE_MAX_BYTES);
+	return 0;
+}
+
+static int check_blob(const struct cmek_kms_blob *blob, struct cmek_error *err)
+{
+	if (!blob->data || blob->len < 1 || blob->len > BLOB_MAX_BYTES)
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "a wrapped key of %zu bytes",
+				      blob->data ? blob->len : 0);
+	return 0;
+}
+
+int cmek_kms_wrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_secret *key,
+		  struct cmek_kms_blob *ret_blob, struct cmek_error *err)
+{
+	struct cmek_kms_blob blob = { 0 };
+	int rc;
+
+	rc = check_context(ctx, err);
+	if (rc < 0)
+		return rc;
+	if (cmek_secret_len(key) != KEK_LEN)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "only keys of %d bytes are wrapped", KEK_LEN);
+	rc = kms->provider->wrap(kms->state, ctx, key, &blob, err);
+	if (rc < 0)
+		cmek_kms_blob_done(&blob);
+	else
+		*ret_blob = blob;
+	return rc;
+}
+
+int cmek_kms_unwrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		    struct cmek_secret **ret_key, struct cmek_kms_blob *ret_fresh, struct cmek_error *err)
+{
+	struct cmek_kms_blob fresh = { 0 };
+	struct cmek_secret *key = NULL;
+	int rc;
+
+	rc = check_context(ctx, err);
+	if (rc == 0)
+		rc = check_blob(blob, err);
+	if (rc < 0)
+		return rc;
+	rc = kms->provider->unwrap(kms->state, ctx, blob, &key, &fresh, err);
+	if (rc == 0 && cmek_secret_len(key) != KEK_LEN)
+		rc = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "the unwrapped key has %zu bytes, not %d",
+				    cmek_secret_len(key), KEK_LEN);
+	if (rc < 0) {
+		cmek_secret_free(key);
+		cmek_kms_blob_done(&fresh);
+		return rc;
+	}
+	*ret_key = key;
+	if (ret_fresh)
+		*ret_fresh = fresh;
+	else
+		cmek_kms_blob_done(&fresh);
+	return 0;
+}
+
+int cmek_kms_rewrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		    struct cmek_kms_blob *ret_blob, struct cmek_error *err)
+{
+	struct cmek_kms_blob fresh = { 0 };
+	struct cmek_secret *key = NULL;
+	int rc;
+
+	if (!kms->provider->rewrap) {
+		rc = cmek_kms_unwrap(kms, ctx, blob, &key, NULL, err);
+		if (rc == 0)
+			rc = cmek_kms_wrap(kms, ctx, key, ret_blob, err);
+		cmek_secret_free(key);
+		return rc;
+	}
+	rc = check_context(ctx, err);
+	if (rc == 0)
+		rc = check_blob(blob, err);
+	if (rc == 0)
+		rc = kms->provider->rewrap(kms->state, ctx, blob, &fresh, err);
+	if (rc < 0)
+		cmek_kms_blob_done(&fresh);
+	else
+		*ret_blob = fresh;
+	return rc;
+}
+
+int cmek_kms_describe(struct cmek_kms *kms, struct cmek_kms_info *ret_info, struct cmek_error *err)
+{
+	struct cmek_kms_info info = { 0 };
+	int rc;
+
+	if (!kms->provider->describe)
+		return unsupported(kms, "describe a key", err);
+	rc = kms->provider->describe(kms->state, &info, err);
+	if (rc < 0)
+		cmek_kms_info_done(&info);
+	else
+		*ret_info = info;
+	return rc;
+}
+
+int cmek_kms_create(struct cmek_kms *kms, const struct cmek_kms_create *how, struct cmek_error *err)
+{
+	static const struct cmek_kms_create defaults;
+
+	if (!kms->provider->create)
+		return unsupported(kms, "create a key", err);
+	return kms->provider->create(kms->state, how ? how : &defaults, err);
+}
+
+int cmek_kms_rotate(struct cmek_kms *kms, char **ret_version, struct cmek_error *err)
+{
+	char *version = NULL;
+	int rc;
+
+	if (!kms->provider->rotate)
+		return unsupported(kms, "rotate a key", err);
+	rc = kms->provider->rotate(kms->state, &version, err);
+	if (rc == 0 && ret_version)
+		*ret_version = version;
+	else
+		free(version);
+	return rc;
+}
+
+int cmek_kms_enable(struct cmek_kms *kms, struct cmek_error *err)
+{
+	if (!kms->provider->enable)
+		return unsupported(kms, "enable a key", err);
+	return kms->provider->enable(kms->state, err);
+}
+
+int cmek_kms_disable(struct cmek_kms *kms, struct cmek_error *err)
+{
+	if (!kms->provider->disable)
+		return unsupported(kms, "disable a key", err);
+	return kms->provider->disable(kms->state, err);
+}
+
+int cmek_kms_schedule_deletion(struct cmek_kms *kms, unsigned days, int64_t *ret_date, struct cmek_error *err)
+{
+	int64_t date = 0;
+	int rc;
+
+	if (!kms->provider->schedule_deletion)
+		return unsupported(kms, "schedule a key's deletion", err);
+	rc = kms->provider->schedule_deletion(kms->state, days, &date, err);
+	if (rc == 0 && ret_date)
+		*ret_date = date;
+	return rc;
+}
+
+int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err)
+{
+	if (!kms->provider->cancel_deletion)
+		return unsupported(kms, "cancel a key's deletion", err);
+	return kms->provider->cancel_deletion(kms->state, err);
+}
+
+int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err)
+{
+	if (!kms->provider->list)
+		return unsupported(kms, "list keys", err);
+	return kms->provider->list(kms->state, ret_infos, ret_n, err);
+}

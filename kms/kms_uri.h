@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_KMS_URI_H
+#define CMEK_KMS_URI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+/* Pure functions over key URIs. Thread-safe. */
+
+enum cmek_kms_service { CMEK_KMS_SERVICE_NONE, CMEK_KMS_SERVICE_LOCAL, CMEK_KMS_SERVICE_AWS, CMEK_KMS_SERVICE_GCP,
+			CMEK_KMS_SERVICE_IBM };
+
+/*
+ * Which service a URI means, by its form alone: local:NAME; aws-kms://..., a bare arn:PARTITION:kms:...;
+ * gcp-kms://..., a bare projects/P/locations/L/keyRings/R/cryptoKeys/K; crn:VERSION:...:kms:....
+ */
+enum cmek_kms_service cmek_kms_uri_service(const char *uri);
+/* "AWS KMS", ...: for messages. */
+const char *cmek_kms_service_title(enum cmek_kms_service service);
+
+/* Names of local keys: 1..64 of A-Z a-z 0-9 . _ -, not beginning with '.' or '-'. */
+#define CMEK_KMS_LOCAL_NAME_MAX 64
+bool cmek_kms_local_name_ok(const char *name);
+/* The name in "local:NAME" (a pointer into uri); "" for "local:", which means the whole store. Kind usage. */
+int cmek_kms_uri_local(const char *uri, const char **ret_name, struct cmek_error *err);
+
+#endif
