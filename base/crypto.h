@@ -10,9 +10,9 @@
 #include "base/secret.h"
 
 /*
- * The only user of OpenSSL. Thread-safe: every thread has its own cipher contexts, keyed anew only when the key's
- * serial differs from the last one used. Failures inside OpenSSL other than a bad tag are -EIO (cold paths: with
- * OpenSSL's error queue in the message).
+ * The only user of OpenSSL. Thread-safe: every thread has its own few cipher contexts, keyed anew only when a key comes
+ * that none of them holds. Failures inside OpenSSL other than a bad tag are -EIO (cold paths: with OpenSSL's error queue
+ * in the message), no memory is -ENOMEM, a text or piece longer than INT_MAX bytes -EINVAL.
  */
 #define CMEK_NONCE_LEN 12
 #define CMEK_TAG_LEN 16
@@ -33,7 +33,8 @@ int cmek_gcm_open(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 /*
  * AES-256-SIV (RFC 5297). key: 64 bytes. ad: the n_ad associated-data strings S1..Sn, in order, each its own string.
  * seal: out is CMEK_SIV_LEN + len bytes: V then the ciphertext. open: in is CMEK_SIV_LEN + plain length bytes,
- * out gets len - CMEK_SIV_LEN bytes; -EBADMSG when V does not fit or len is below CMEK_SIV_LEN. len of plain: 1 or more.
+ * out gets len - CMEK_SIV_LEN bytes; -EBADMSG when V does not fit (out is then wiped) or len is CMEK_SIV_LEN or less.
+ * The plain text and each associated string have 1 byte or more, else -EINVAL. in and out must not overlap.
  */
 int cmek_siv_seal(const struct cmek_secret *key, enum cmek_purpose purpose, const struct iovec *ad, int n_ad,
 		  const void *in, size_t len, void *out);
@@ -50,7 +51,10 @@ int cmek_hmac(const struct cmek_secret *key, enum cmek_purpose purpose, const st
 	      uint8_t mac[CMEK_SHA256_LEN]);
 int cmek_sha256(const struct iovec *in, int n, uint8_t digest[CMEK_SHA256_LEN]);
 
-/* scrypt (RFC 7914): 32 bytes from a passphrase. N is a power of two; -ENOMEM when it needs more than 1 GiB. */
+/*
+ * scrypt (RFC 7914): a CMEK_KEY_STORE of 32 bytes from a passphrase (CMEK_KEY_TEXT). Kinds: bad-format, -EINVAL: N is
+ * not a power of two above 1, or r or p is 0; limit, -ENOMEM: it needs more than 1 GiB (N = 2^20, r = 8 just fits).
+ */
 int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t salt_len, uint64_t n, uint32_t r,
 		uint32_t p, struct cmek_secret **ret_key, struct cmek_error *err);
 
@@ -58,5 +62,11 @@ int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t s
 void cmek_random(void *buf, size_t n);
 /* Constant-time comparison: 1 when equal. */
 int cmek_equal(const void *a, const void *b, size_t n);
+
+/*
+ * Clears every thread's cipher contexts that hold the key with this serial. cmek_secret_free() does it for each secret;
+ * nobody else has to.
+ */
+void cmek_crypto_forget(uint64_t serial);
 
 #endif

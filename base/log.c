@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The process's one log sink: stderr or syslog, a threshold, and a rate limit. Decides nothing about what is worth
+ * saying, and never looks into what it is given.
+ */
+#include "config.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 2048
+#define LINES_PER_SECOND 10
+
+/* Set before threads start, as a rule; the lock guards program and the buckets of all callers. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char program[64] = "cmekfs";
+static atomic_int threshold = CMEK_LOG_NOTICE;
+static atomic_bool use_syslog;
+
+static void set_sink(const char *name, enum cmek_log_level level, bool to_syslog)
+{
+	pthread_mutex_lock(&lock);
+	snprintf(program, sizeof(program), "%s", name);
+	if (to_syslog)
+		openlog(program, LOG_PID, LOG_DAEMON); /* keeps the pointer */
+	pthread_mutex_unlock(&lock);
+	atomic_store(&threshold, (int)level);
+	atomic_store(&use_syslog, to_syslog);
+}
+
+void cmek_log_to_stderr(const char *name, enum cmek_log_level level)
+{
+	set_sink(name, level, false);
+}
+
+void cmek_log_to_syslog(const char *name, enum cmek_log_level level)
+{
+	set_sink(name, level, true);
+}
+
+/*
+ * One line is one write, so that lines of several threads and processes don't mix. Control characters (a line break in
+ * a path, a terminal's escape sequence) would let whoever chose the text forge lines: they become question marks.
+ */
+static void emit(enum cmek_log_level level, unsigned dropped, const char *fmt, va_list ap)
+{
+	char line[LINE_MAX_BYTES];
+	int saved_errno = errno;
+	size_t head = 0, used;
+	size_t i;
+
+	if (!atomic_load(&use_syslog)) {
+		pthread_mutex_lock(&lock);
+		snprintf(line, sizeof(program) + 3, "%s: ", program);
+		pthread_mutex_unlock(&lock);
+		head = strlen(line);
+	}
+	errno = saved_errno; /* for %m */
+	if (vsnprintf(line + head, sizeof(line) - head, fmt, ap) < 0)
+		line[head] = '\0';
+	used = strlen(line);
+	if (dropped && used < sizeof(line) - 48)
+		snprintf(line + used, sizeof(line) - used, " (%u more like this not shown)", dropped);
+	for (i = head; line[i]; i++)
+		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+			line[i] = '?';
+	if (atomic_load(&use_syslog)) {
+		syslog((int)level, "%s", line + head);
+	} else {
+		if (i > sizeof(line) - 2)
+			i = sizeof(line) - 2;
+		line[i++] = '\n';
+		if (write(STDERR_FILENO, line, i) < 0) {
+			/* There is nowhere left to say so. */
+		}
+	}
+	errno = saved_errno;
+}
+
+void cmek_log(enum cmek_log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	if ((int)level > atomic_load_explicit(&threshold, memory_order_relaxed))
+		return;
+	va_start(ap, fmt);
+	emit(level, 0, fmt, ap);
+	va_end(ap);
+}
+
+void cmek_log_limited(struct cmek_log_limit *limit, enum cmek_log_level level, const char *fmt, ...)
+{
+	int saved_errno = errno;
+	unsigned dropped = 0;
+	struct timespec now;
+	bool pass;
+	va_list ap;
+
+	if ((int)level > atomic_load_explicit(&threshold, memory_order_relaxed))
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	pthread_mutex_lock(&lock);
+	if (limit->second != (long)now.tv_sec) {
+		limit->second = (long)now.tv_sec;
+		limit->passed = 0;
+	}
+	pass = limit->passed < LINES_PER_SECOND;
+	if (pass) {
+		limit->passed++;
+		dropped = limit->dropped;
+		limit->dropped = 0;
+	} else {
+		limit->dropped++;
+	}
+	pthread_mutex_unlock(&lock);
+	if (!pass)
+		return;
+	errno = saved_errno;
+	va_start(ap, fmt);
+	emit(level, dropped, fmt, ap);
+	va_end(ap);
+}
