@@ -43,6 +43,7 @@ int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const st
 			   struct cmek_volhdr_store **ret_store, struct cmek_error *err);
 void cmek_volhdr_store_close(struct cmek_volhdr_store *store); /* NULL allowed */
 
+enum cmek_store_access cmek_volhdr_store_access(const struct cmek_volhdr_store *store);
 /* The picked header, borrowed: valid until the store is closed, yielded or updated. */
 const struct cmek_volhdr *cmek_volhdr_store_header(const struct cmek_volhdr_store *store);
 /* The HMAC of the picked copy. Kind tampered, -EBADMSG. */
@@ -55,9 +56,9 @@ bool cmek_volhdr_store_unequal(const struct cmek_volhdr_store *store);
 /* Makes the other copy equal to the picked one, which the caller has verified. Needs CMEK_STORE_WRITE. */
 int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err);
 /*
- * Writes a changed header as both copies, with the next sequence number. Takes over *hdr (nulled on success), which is
- * then the picked one. Kind busy, -ESTALE, when the copies on the disk are not the ones that were read. When it fails
- * the volume has the old header or, after the first copy, already the new one; both are whole.
+ * Writes a changed header as both copies, with the next sequence number. Kind busy, -ESTALE, when the copies on the disk
+ * are not the ones that were read. When it fails the volume has the old header, and *hdr is still the caller's; or, if
+ * only the second copy could not be written, the new one. Once on the disk *hdr is taken over (nulled) and picked.
  */
 int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
 			     const struct cmek_secret *mac_key, struct cmek_error *err);

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The two header copies of a store on the disk: load, pick, replace, and the lock that keeps a second writer out.
+ * Knows what makes a copy good (volhdr.c says) but not what stands in it, and has no keys of its own.
+ */
+#include "config.h"
+
+#include "fs/volume/volhdr_store.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/text.h"
+
+#define N_COPIES 2
+
+static const char *const copy_names[N_COPIES] = { "header.0", "header.1" };
+
+/* hdr NULL = not usable, err says why; bytes NULL = could not even be read. */
+struct copy {
+	uint8_t *bytes;
+	size_t len;
+	struct cmek_volhdr *hdr;
+	struct cmek_error err;
+};
+
+struct cmek_volhdr_store {
+	int meta_fd;
+	int lock_fd; /* -1 for CMEK_STORE_PEEK */
+	enum cmek_store_access access;
+	struct copy copies[N_COPIES];
+	int picked;
+	bool yielded; /* the copy that is not picked was given up by the caller */
+};
+
+void cmek_report(const struct cmek_report *report, const char *fmt, ...)
+{
+	char line[2 * CMEK_ERROR_TEXT_MAX];
+	va_list ap;
+
+	if (!report || !report->line)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	report->line(report->arg, line);
+}
+
+static void copy_done(struct copy *copy)
+{
+	free(copy->bytes);
+	cmek_volhdr_free(copy->hdr);
+	memset(copy, 0, sizeof(*copy));
+}
+
+void cmek_volhdr_store_close(struct cmek_volhdr_store *store)
+{
+	int i;
+
+	if (!store)
+		return;
+	for (i = 0; i < N_COPIES; i++)
+		copy_done(&store->copies[i]);
+	if (store->lock_fd >= 0)
+		close(store->lock_fd);
+	if (store->meta_fd >= 0)
+		close(store->meta_fd);
+	free(store);
+}
+
+static int open_meta(int store_fd, int *ret_fd, struct cmek_error *err)
+{
+	int fd = openat(store_fd, CMEK_META_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd >= 0) {
+		*ret_fd = fd;
+		return 0;
+	}
+	switch (errno) {
+	case ENOENT:
+		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "no cmekfs volume here: there is no " CMEK_META_DIR);
+	case ENOTDIR:
+	case ELOOP:
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, ENOTDIR, CMEK_META_DIR " is not a directory");
+	default:
+		return cmek_error_sys(err, errno, "can't open " CMEK_META_DIR);
+	}
+}
+
+/* An open-file-description lock: it lasts as long as any process has the descriptor, and ends with the last one. */
+static int take_lock(int meta_fd, enum cmek_store_access access, int *ret_fd, struct cmek_error *err)
+{
+	bool write = access == CMEK_STORE_WRITE;
+	struct flock lock = { .l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+	struct stat st;
+	int fd, ret;
+
+	fd = openat(meta_fd, "lock", (write ? O_RDWR : O_RDONLY) | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+		    0600);
+	if (fd < 0)
+		return cmek_error_sys(err, errno, "can't open " CMEK_META_DIR "/lock");
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, CMEK_META_DIR "/lock is not a regular file");
+		goto out;
+	}
+	if (fcntl(fd, F_OFD_SETLK, &lock)) {
+		if (errno == EAGAIN || errno == EACCES)
+			ret = cmek_error_set(err, CMEK_E_BUSY, EBUSY, "the volume is in use by %s",
+					     write ? "another mount or program" : "a mount or program that writes to it");
+		else
+			ret = cmek_error_sys(err, errno, "can't lock " CMEK_META_DIR "/lock");
+		goto out;
+	}
+	*ret_fd = fd;
+	fd = -1;
+	ret = 0;
+out:
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* Half-written files of a crash, by the names that cmek_replace_file() gives. What can't be removed does no harm. */
+static void remove_temporaries(int meta_fd)
+{
+	int fd = openat(meta_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	struct dirent *entry;
+	size_t len;
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((entry = readdir(dir))) {
+		len = strlen(entry->d_name);
+		if (len > 10 && !strncmp(entry->d_name, ".cmek-", 6) && !strcmp(entry->d_name + len - 4, ".tmp"))
+			(void)unlinkat(meta_fd, entry->d_name, 0);
+	}
+	closedir(dir);
+}
+
+static void load_copy(int meta_fd, int i, struct copy *copy)
+{
+	if (!cmek_read_file(meta_fd, copy_names[i], CMEK_VOLHDR_LEN_MAX, &copy->bytes, &copy->len, &copy->err))
+		(void)cmek_volhdr_decode(copy->bytes, copy->len, &copy->hdr, &copy->err); /* err and hdr tell */
+	cmek_error_prefix(&copy->err, "%s", copy_names[i]);
+}
+
+/* A whole copy of a later time that this program must not pass over for an older one. */
+static bool is_newer(const struct copy *copy, uint64_t sequence)
+{
+	uint64_t its;
+
+	return !copy->hdr && copy->bytes && copy->err.kind == CMEK_E_UNSUPPORTED &&
+	       cmek_volhdr_intact(copy->bytes, copy->len, &its) && its > sequence;
+}
+
+static int pick(struct cmek_volhdr_store *store, const struct cmek_report *report, struct cmek_error *err)
+{
+	struct copy *a = &store->copies[0], *b = &store->copies[1];
+	char uuids[N_COPIES][CMEK_UUID_TEXT];
+	const struct copy *bad;
+
+	if (!a->hdr && !b->hdr)
+		return cmek_error_set(err, a->err.kind == b->err.kind ? a->err.kind : CMEK_E_BAD_FORMAT, a->err.err,
+				      "neither copy of the volume header is usable: %s; %s", a->err.text, b->err.text);
+	if (a->hdr && b->hdr) {
+		if (memcmp(a->hdr->uuid, b->hdr->uuid, 16)) {
+			cmek_uuid_encode(a->hdr->uuid, uuids[0]);
+			cmek_uuid_encode(b->hdr->uuid, uuids[1]);
+			return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL,
+					      "the header copies belong to two volumes, %s and %s", uuids[0], uuids[1]);
+		}
+		store->picked = b->hdr->sequence > a->hdr->sequence;
+		return 0;
+	}
+	store->picked = b->hdr != NULL;
+	bad = a->hdr ? b : a;
+	if (is_newer(bad, store->copies[store->picked].hdr->sequence))
+		return cmek_error_set(err, bad->err.kind, bad->err.err, "%s", bad->err.text);
+	cmek_report(report, "%s; the other copy is used", bad->err.text);
+	return 0;
+}
+
+int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const struct cmek_report *report,
+			   struct cmek_volhdr_store **ret_store, struct cmek_error *err)
+{
+	struct cmek_volhdr_store *store = calloc(1, sizeof(*store));
+	int i, ret;
+
+	if (!store)
+		return cmek_error_sys(err, ENOMEM, "volume header");
+	store->access = access;
+	store->meta_fd = store->lock_fd = -1;
+	ret = open_meta(store_fd, &store->meta_fd, err);
+	if (!ret && access != CMEK_STORE_PEEK)
+		ret = take_lock(store->meta_fd, access, &store->lock_fd, err);
+	if (!ret) {
+		if (access == CMEK_STORE_WRITE)
+			remove_temporaries(store->meta_fd);
+		for (i = 0; i < N_COPIES; i++)
+			load_copy(store->meta_fd, i, &store->copies[i]);
+		ret = pick(store, report, err);
+	}
+	if (ret) {
+		cmek_volhdr_store_close(store);
+		return ret;
+	}
+	*ret_store = store;
+	return 0;
+}
+
+enum cmek_store_access cmek_volhdr_store_access(const struct cmek_volhdr_store *store)
+{
+	return store->access;
+}
+
+const struct cmek_volhdr *cmek_volhdr_store_header(const struct cmek_volhdr_store *store)
+{
+	return store->copies[store->picked].hdr;
+}
+
+int cmek_volhdr_store_verify(const struct cmek_volhdr_store *store, const struct cmek_secret *mac_key,
+			     struct cmek_error *err)
+{
+	const struct copy *copy = &store->copies[store->picked];
+	int ret = cmek_volhdr_verify(copy->bytes, copy->len, mac_key, err);
+
+	if (ret)
+		cmek_error_prefix(err, "%s", copy_names[store->picked]);
+	return ret;
+}
+
+int cmek_volhdr_store_yield(struct cmek_volhdr_store *store)
+{
+	if (store->yielded || !store->copies[!store->picked].hdr)
+		return -ENOENT;
+	store->yielded = true;
+	store->picked = !store->picked;
+	return 0;
+}
+
+static bool same_bytes(const struct copy *copy, const uint8_t *bytes, size_t len)
+{
+	return copy->bytes && bytes && copy->len == len && !memcmp(copy->bytes, bytes, len);
+}
+
+bool cmek_volhdr_store_unequal(const struct cmek_volhdr_store *store)
+{
+	return !same_bytes(&store->copies[0], store->copies[1].bytes, store->copies[1].len);
+}
+
+static int write_copy(int meta_fd, int i, const uint8_t *bytes, size_t len, struct cmek_error *err)
+{
+	return cmek_replace_file(meta_fd, copy_names[i], bytes, len, 0600, err);
+}
+
+/* What is on the disk now is what was loaded. The lock sees to that; a file restored by hand does not ask for it. */
+static int check_not_stale(const struct cmek_volhdr_store *store, struct cmek_error *err)
+{
+	uint8_t *bytes;
+	size_t len = 0;
+	bool same;
+	int i, ret;
+
+	for (i = 0; i < N_COPIES; i++) {
+		bytes = NULL;
+		ret = cmek_read_file(store->meta_fd, copy_names[i], CMEK_VOLHDR_LEN_MAX, &bytes, &len, NULL);
+		same = ret ? !store->copies[i].bytes : same_bytes(&store->copies[i], bytes, len);
+		free(bytes);
+		if (!same)
+			return cmek_error_set(err, CMEK_E_BUSY, ESTALE, "%s was changed by somebody else in the meantime",
+					      copy_names[i]);
+	}
+	return 0;
+}
+
+/* Puts bytes (copied) and, if not NULL, *hdr (taken over) in the place of what was loaded for a copy. */
+static int keep_copy(struct copy *copy, const uint8_t *bytes, size_t len, struct cmek_volhdr **hdr,
+		     struct cmek_error *err)
+{
+	uint8_t *kept = malloc(len);
+	struct cmek_volhdr *decoded = NULL;
+	int ret = 0;
+
+	if (!kept)
+		return cmek_error_sys(err, ENOMEM, "volume header");
+	memcpy(kept, bytes, len);
+	if (!hdr)
+		ret = cmek_volhdr_decode(kept, len, &decoded, err);
+	if (ret) {
+		free(kept);
+		return ret;
+	}
+	copy_done(copy);
+	copy->bytes = kept;
+	copy->len = len;
+	copy->hdr = hdr ? *hdr : decoded;
+	if (hdr)
+		*hdr = NULL;
+	return 0;
+}
+
+int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err)
+{
+	const struct copy *good = &store->copies[store->picked];
+	int ret;
+
+	assert(store->access == CMEK_STORE_WRITE);
+	ret = check_not_stale(store, err);
+	if (!ret)
+		ret = write_copy(store->meta_fd, !store->picked, good->bytes, good->len, err);
+	if (!ret)
+		ret = keep_copy(&store->copies[!store->picked], good->bytes, good->len, NULL, err);
+	return ret;
+}
+
+int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
+			     const struct cmek_secret *mac_key, struct cmek_error *err)
+{
+	int other = !store->picked, ret;
+	struct cmek_volhdr *proof = NULL;
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+
+	assert(store->access == CMEK_STORE_WRITE);
+	ret = check_not_stale(store, err);
+	if (ret)
+		return ret;
+	(*hdr)->sequence = store->copies[store->picked].hdr->sequence + 1;
+	ret = cmek_volhdr_encode(*hdr, mac_key, &bytes, &len, err);
+	/* What can't be read back must not replace what can. */
+	if (!ret)
+		ret = cmek_volhdr_decode(bytes, len, &proof, err);
+	if (!ret)
+		ret = write_copy(store->meta_fd, other, bytes, len, err);
+	if (ret)
+		goto out;
+	ret = keep_copy(&store->copies[other], bytes, len, hdr, err);
+	if (ret)
+		goto out;
+	store->picked = other;
+	store->yielded = false;
+	ret = write_copy(store->meta_fd, !other, bytes, len, err);
+	if (!ret)
+		ret = keep_copy(&store->copies[!other], bytes, len, &proof, err);
+out:
+	cmek_volhdr_free(proof);
+	free(bytes);
+	return ret;
+}
+
+int cmek_volhdr_store_create(int meta_fd, const struct cmek_volhdr *hdr, const struct cmek_secret *mac_key,
+			     struct cmek_error *err)
+{
+	struct cmek_volhdr *proof = NULL;
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+	int i, ret;
+
+	ret = cmek_volhdr_encode(hdr, mac_key, &bytes, &len, err);
+	if (!ret)
+		ret = cmek_volhdr_decode(bytes, len, &proof, err);
+	for (i = 0; !ret && i < N_COPIES; i++)
+		ret = write_copy(meta_fd, i, bytes, len, err);
+	cmek_volhdr_free(proof);
+	free(bytes);
+	return ret;
+}
