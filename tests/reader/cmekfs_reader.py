@@ -13,6 +13,7 @@ It must not know how keys come out of a KMS: the KEK is given to it.
 import argparse
 import base64
 import binascii
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -496,21 +497,22 @@ def absent_ranges(data):
 # 5.3 Data block, 5.4 Reading a file
 
 class File:
-    """The content of one stored file, open for reading."""
+    """The content of one stored file, open for reading, with what a replay would bring to it (section 7.3)."""
 
-    def __init__(self, volume, fd):
+    def __init__(self, volume, fd, replay=None):
         self.volume = volume
         self.block = volume.header.block_size
         self.group_bytes = PAGE_BYTES + GROUP_BLOCKS * self.block
         self.fd = fd
+        self.replay = replay or Replay()
         self.stored = os.fstat(fd).st_size
         self.pages = {}
         self.first = None
         self.size = 0
-        if self.stored == 0:
+        if self.stored == 0 and not self.replay.pages or self.replay.size == 0:
             return
-        page = self.pread(0, PAGE_BYTES)
-        if self.stored <= PAGE_BYTES and is_zero(page):
+        page = self.page_bytes(0)
+        if self.stored <= PAGE_BYTES and is_zero(page) and not self.replay.pages:
             return      # no plain size gives this: a crash left it, and nothing was sealed yet
         if len(page) < PAGE_BYTES:
             raise Damage("cut inside of its first map page")
@@ -526,12 +528,15 @@ class File:
             data += piece
         return data
 
+    def page_bytes(self, group):
+        return self.replay.pages.get(group) or self.pread(group * self.group_bytes, PAGE_BYTES)
+
     def page(self, group):
         """The map page of a group, or None for a group of holes."""
         if group == 0:
             return self.first
         if group not in self.pages:
-            data = self.pread(group * self.group_bytes, PAGE_BYTES)
+            data = self.page_bytes(group)
             if is_zero(data):
                 if not any(first <= group < first + count for first, count in self.first.absent):
                     raise Damage(f"group {group} is absent")
@@ -556,7 +561,9 @@ class File:
             raise Damage(f"block {index} is behind the plain bytes of its group")
         entry = page.entries[slot]
         salt, counter, dek_id, tag = entry[0:16], u48(entry, 16), u16(entry, 22), entry[24:40]
-        data = self.pread(group * self.group_bytes + PAGE_BYTES + slot * self.block, length)
+        data = self.replay.blocks.get(index)
+        if data is None:
+            data = self.pread(group * self.group_bytes + PAGE_BYTES + slot * self.block, length)
         if len(data) < length:
             raise Damage(f"block {index} is behind the end of the stored file")
         try:
@@ -580,7 +587,7 @@ class File:
 
 JOURNAL_RING = 8192
 RECORD_HEAD = 128
-FILE_FLAGS = {1: "touch", 2: "new", 4: "mtime"}
+FILE_NEW, FILE_MTIME = 2, 4     # a touch changes nothing for a reader
 
 
 def align_page(length):
@@ -629,7 +636,7 @@ class Record:
     offset: int
     sequence: int
     length: int
-    images: int
+    images: bytes
     items: list
 
 
@@ -655,7 +662,7 @@ def open_record(volume, file, offset, superblock, sequence):
                          body[RECORD_HEAD:RECORD_HEAD + meta], tag, head[0:72] + volume.header.uuid + images)
     except InvalidTag:
         raise Damage("the record fails authentication") from None
-    return Record(offset, sequence, length, len(images) // PAGE_BYTES, list(record_items(plain)))
+    return Record(offset, sequence, length, images, list(record_items(plain)))
 
 
 # 7.3 Meta data
@@ -682,10 +689,9 @@ def record_item(kind, body):
         flags, size, seconds, nanoseconds = struct.unpack_from("<IQQI", body, at + 16)
         if len(body) != at + 40 or handle_bytes > 128:
             raise Damage("malformed FILE item")
-        return "FILE", {"handle": f"{u32(body)}:{body[8:8 + handle_bytes].hex()}",
-                        "path": escape(body[12 + handle_bytes:at]), "file-id": body[at:at + 16].hex(),
-                        "flags": ",".join(n for b, n in FILE_FLAGS.items() if flags & b) or "none",
-                        "size": size, "mtime": f"{seconds}.{nanoseconds:09}"}
+        return "FILE", {"handle": (u32(body), body[8:8 + handle_bytes]), "path": body[12 + handle_bytes:at],
+                        "file_id": body[at:at + 16], "flags": flags, "size": size,
+                        "mtime_ns": seconds * 10**9 + nanoseconds}
     layouts = {2: ("MAP", "<QI", ("group", "image")), 3: ("BLOCK", "<QII", ("block", "length", "image")),
                4: ("INPLACE", "<QQ", ("first", "count")), 5: ("PUNCH", "<QQ", ("first", "count"))}
     if kind not in layouts:
@@ -737,6 +743,75 @@ class Journal:
             yield record
             offset, sequence = record.offset + record.length, sequence + 1
 
+    def is_copy(self):
+        return self.superblock.handle != store_handle(self.volume.fd, b".cmekfs/" + os.fsencode(self.name))
+
+
+class FileHandle(ctypes.Structure):
+    """struct file_handle of name_to_handle_at(2)."""
+    _fields_ = [("length", ctypes.c_uint), ("type", ctypes.c_int), ("data", ctypes.c_ubyte * 128)]
+
+
+def store_handle(dir_fd, name):
+    """The handle (type, bytes) of a file, or None where the store has none."""
+    handle, mount = FileHandle(length=128), ctypes.c_int()
+    if ctypes.CDLL(None).name_to_handle_at(dir_fd, name, ctypes.byref(handle), ctypes.byref(mount), 0):
+        return None
+    return handle.type, bytes(handle.data[:handle.length])
+
+
+@dataclass
+class Replay:
+    """What the records of one file leave to be brought to it."""
+    pages: dict = field(default_factory=dict)       # group -> image
+    blocks: dict = field(default_factory=dict)      # index -> image
+    size: int = None                                # the last sealed size
+    mtime_ns: int = None
+
+    def drop_blocks(self, first, behind):
+        for index in [i for i in self.blocks if first <= i < behind]:
+            del self.blocks[index]
+
+    def start_record(self, fields, block):
+        if fields["flags"] & FILE_NEW:
+            self.pages.clear()
+            self.blocks.clear()
+        self.size = fields["size"]
+        blocks = ceil_div(self.size, block)
+        self.drop_blocks(blocks, 1 << 64)
+        self.pages = {g: p for g, p in self.pages.items() if g < ceil_div(blocks, GROUP_BLOCKS)}
+        if fields["flags"] & FILE_MTIME:
+            self.mtime_ns = fields["mtime_ns"]
+
+    def item(self, name, fields, images):
+        at = fields.get("image", 0) * PAGE_BYTES
+        if name == "MAP":
+            self.pages[fields["group"]] = images[at:at + PAGE_BYTES]
+        elif name == "BLOCK":
+            self.blocks[fields["block"]] = images[at:at + fields["length"]]
+        else:
+            self.drop_blocks(fields["first"], fields["first"] + fields["count"])
+
+
+def replay_journals(volume):
+    """The replays of all files, by their handles or, in a copy of a journal, by their paths."""
+    replays = {}
+    for journal in volume.journals:
+        if journal.superblock is None:
+            raise Refused(f".cmekfs/{journal.name}: no good superblock")
+        by_path = journal.is_copy()
+        for record in journal.records():
+            replay = None
+            for name, fields in record.items:
+                if name == "FILE":
+                    replay = replays.setdefault(fields["path"] if by_path else fields["handle"], Replay())
+                    replay.start_record(fields, volume.header.block_size)
+                elif replay is None:
+                    raise Damage(f".cmekfs/{journal.name}: record {record.sequence} does not begin with a file")
+                else:
+                    replay.item(name, fields, record.images)
+    return replays
+
 
 # --- 1. Store layout -------------------------------------------------------
 
@@ -746,11 +821,17 @@ class Node:
     path: bytes         # plain, relative to the root; b"" is the root itself
     dir_fd: int
     stored: bytes       # its name in dir_fd
+    stored_path: bytes  # its path in the store
     stat: os.stat_result
+    replay: Replay = None
 
     @property
     def kind(self):
         return stat.S_IFMT(self.stat.st_mode)
+
+    @property
+    def mtime_ns(self):
+        return self.stat.st_mtime_ns if self.replay is None or self.replay.mtime_ns is None else self.replay.mtime_ns
 
     @property
     def proc_path(self):
@@ -762,7 +843,7 @@ class Node:
 
 
 class Volume:
-    def __init__(self, store, kek, ignore_journal=False):
+    def __init__(self, store, kek, ignore_journal=False, replay=False):
         try:
             self.fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
@@ -778,11 +859,12 @@ class Volume:
         self.journals = [Journal(self, name) for name in names]
         self.notes = []         # (path, what) of foreign and left-over things that were met
         self.problems = []      # (path, what) of damage that was met
-        if not ignore_journal:
+        self.replays = replay_journals(self) if replay else {}
+        if not ignore_journal and not replay:
             for journal in self.journals:
                 if not journal.empty:
                     raise Refused(f".cmekfs/{journal.name} is not empty: mount the volume read-write once, so that it "
-                                  "is replayed, or give --ignore-journal")
+                                  "is replayed, or give --replay or --ignore-journal")
 
     def control_path(self, name=""):
         return f"/proc/self/fd/{self.fd}/.cmekfs/{name}"
@@ -802,7 +884,14 @@ class Volume:
             raise Refused(f".cmekfs/lock: {error.strerror}") from None
 
     def root(self):
-        return Node(b"", self.fd, b".", os.stat(".", dir_fd=self.fd))
+        return Node(b"", self.fd, b".", b"", os.stat(".", dir_fd=self.fd))
+
+    def child(self, node, dir_fd, plain, stored):
+        child = Node(join(node.path, plain), dir_fd, stored, join(node.stored_path, stored),
+                     os.stat(stored, dir_fd=dir_fd, follow_symlinks=False))
+        if self.replays and child.kind == stat.S_IFREG:
+            child.replay = self.replays.get(store_handle(dir_fd, stored)) or self.replays.get(child.stored_path)
+        return child
 
     def entries(self, dir_fd, path):
         """(plain name, stored name) of a directory, sorted by plain name. What is no entry is noted."""
@@ -863,8 +952,7 @@ class Volume:
             for plain, stored in self.entries(fd, node.path):
                 path = join(node.path, plain)
                 if within is None or within == path or within.startswith(path + b"/"):
-                    child = Node(path, fd, stored, os.stat(stored, dir_fd=fd, follow_symlinks=False))
-                    yield from self.walk(child, within)
+                    yield from self.walk(self.child(node, fd, plain, stored), within)
         except Damage as error:
             self.problems.append((node.path, str(error)))
         finally:
@@ -899,7 +987,7 @@ def escape(data):
     return "".join(chr(c) if 0x20 <= c < 0x7f and c != 0x5c else f"\\x{c:02x}" for c in data)
 
 
-def listing_line(path, status, size, target, digest=None):
+def listing_line(path, status, mtime_ns, size, target, digest=None):
     """One line of a listing; list_tree.py makes the same ones through a mount.
 
     Of a directory neither the size nor the link count is the volume's own matter.
@@ -910,7 +998,7 @@ def listing_line(path, status, size, target, digest=None):
     elif kind not in (stat.S_IFREG, stat.S_IFLNK):
         size = "-"
     columns = [KIND_LETTERS[kind], f"{stat.S_IMODE(status.st_mode):04o}", status.st_uid, status.st_gid,
-               f"{status.st_mtime_ns // 10**9}.{status.st_mtime_ns % 10**9:09}",
+               f"{mtime_ns // 10**9}.{mtime_ns % 10**9:09}",
                "-" if kind == stat.S_IFDIR else status.st_nlink, size, escape(path) or ".", target]
     if digest is not None:
         columns.append(digest)
@@ -966,7 +1054,7 @@ def command_tree(volume, args):
             first = seen.setdefault((node.stat.st_dev, node.stat.st_ino), node.path)
             if node.kind == stat.S_IFREG:
                 with open(node.open(), "rb") as fd:
-                    file = File(volume, fd.fileno())
+                    file = File(volume, fd.fileno(), node.replay)
                     size = file.size
                     digest = file_digest(file) if args.full else None
             elif node.kind == stat.S_IFLNK:
@@ -974,12 +1062,12 @@ def command_tree(volume, args):
                 size, target = len(plain), "->" + escape(plain)
             if first != node.path:
                 target += "=" + escape(first)
-            lines = [listing_line(node.path, node.stat, size, target, digest)]
+            lines = [listing_line(node.path, node.stat, node.mtime_ns, size, target, digest)]
             if args.full:
                 lines.extend(xattr_lines(node.path, volume.xattrs(node)))
         except (Damage, OSError) as error:
             volume.problems.append((node.path, str(error)))
-            lines = [listing_line(node.path, node.stat, "?", "", digest)]
+            lines = [listing_line(node.path, node.stat, node.mtime_ns, "?", "", digest)]
         print("\n".join(lines))
     return report_walk(volume)
 
@@ -993,7 +1081,7 @@ def command_cat(volume, args):
             raise Refused(f"{escape(path) or '.'}: not a regular file")
         with open(node.open(), "rb") as fd:
             try:
-                for _, length, data in File(volume, fd.fileno()).blocks():
+                for _, length, data in File(volume, fd.fileno(), node.replay).blocks():
                     sys.stdout.buffer.write(bytes(length) if data is None else data)
             except Damage as error:
                 volume.problems.append((path, str(error)))
@@ -1056,7 +1144,7 @@ class Export:
         out_fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent_fd)
         try:
             with open(node.open(), "rb") as fd, open(out_fd, "wb") as out:
-                file = File(self.volume, fd.fileno())
+                file = File(self.volume, fd.fileno(), node.replay)
                 for offset, _, data in file.blocks():
                     if data is not None:
                         out.seek(offset)
@@ -1085,7 +1173,7 @@ class Export:
             os.chown(copy, node.stat.st_uid, node.stat.st_gid, **where)
         if node.kind != stat.S_IFLNK:
             os.chmod(copy, stat.S_IMODE(node.stat.st_mode))
-        os.utime(copy, ns=(node.stat.st_atime_ns, node.stat.st_mtime_ns), **where)
+        os.utime(copy, ns=(node.stat.st_atime_ns, node.mtime_ns), **where)
 
     def finish_dir(self):
         node, fd, xattrs = self.open_dirs.pop()
@@ -1169,7 +1257,7 @@ class Verify:
 
     def content(self, node, fd):
         """All groups and blocks: one bad block does not hide the next."""
-        file = File(self.volume, fd)
+        file = File(self.volume, fd, node.replay)
         if file.stored < stored_size(file.size, file.block):
             self.problems.append((node.path, "the stored file is shorter than its sealed size needs"))
         if file.stored > stored_size(file.size, file.block):
@@ -1212,6 +1300,13 @@ def command_verify(volume, _):
     return report_walk(volume)
 
 
+def shown(value):
+    """A field of a journal item for people."""
+    if isinstance(value, tuple):
+        return f"{value[0]}:{value[1].hex()}"
+    return escape(value) if isinstance(value, bytes) else value
+
+
 def command_journal(volume, _):
     for journal in volume.journals:
         for trouble in journal.trouble:
@@ -1224,9 +1319,9 @@ def command_journal(volume, _):
               f"{'empty' if block.empty else 'not empty'}, handle {block.handle[0]}:{block.handle[1].hex()}")
         for record in journal.records():
             print(f"{journal.name}: record {record.sequence} at {record.offset}, {record.length} bytes, "
-                  f"{record.images} images")
+                  f"{len(record.images) // PAGE_BYTES} images")
             for name, fields in record.items:
-                print(f"{journal.name}:   {name} " + " ".join(f"{k}={v}" for k, v in fields.items()))
+                print(f"{journal.name}:   {name} " + " ".join(f"{k}={shown(v)}" for k, v in fields.items()))
     return all(journal.superblock for journal in volume.journals)
 
 
@@ -1249,6 +1344,8 @@ def parse_args(argv):
     parser.add_argument("--kek-file", required=True, metavar="FILE", help="the KEK: 32 bytes or hex; - is stdin")
     parser.add_argument("--ignore-journal", action="store_true",
                         help="read as things are, though a mount's journal is to be replayed")
+    parser.add_argument("--replay", action="store_true",
+                        help="read as if the journals had been replayed")
     parser.add_argument("store")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("info", help="print the header")
@@ -1272,9 +1369,10 @@ def main(argv=None):
     commands = {"info": command_info, "tree": command_tree, "cat": command_cat, "export": command_export,
                 "verify": command_verify, "journal": command_journal}
     try:
-        volume = Volume(args.store, read_kek(args.kek_file), args.ignore_journal or args.command in ("info", "journal"))
+        ignore = args.ignore_journal or args.command in ("info", "journal")
+        volume = Volume(args.store, read_kek(args.kek_file), ignore, args.replay)
         return 0 if commands[args.command](volume, args) else 1
-    except (Refused, OSError) as error:
+    except (Refused, Damage, OSError) as error:
         print(f"cmekfs_reader: {error}", file=sys.stderr)
         return 2
 

@@ -36,7 +36,7 @@ def lines(dir_fd, name, path, full, seen):
     first = seen.setdefault((status.st_dev, status.st_ino), path)
     if first != path:
         target += "=" + escape(first)
-    yield listing_line(path, status, size, target, digest)
+    yield listing_line(path, status, status.st_mtime_ns, size, target, digest)
     if full:
         where = b"/proc/self/fd/%d/%s" % (dir_fd, name)
         names = os.listxattr(where, follow_symlinks=False)
