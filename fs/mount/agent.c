@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Both ends of the conversation between the storage daemon and the KMS agent. It must not know what a store is, nor
+ * which key services exist.
+ *
+ * A request is the volume's UUID and an encoded slot; an answer is struct answer. Each is one SOCK_SEQPACKET message.
+ * Whatever a KEK passes through is locked memory and wiped.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "fs/mount/agent.h"
+
+#define UUID_LEN 16
+#define KEK_LEN 32
+#define REQUEST_MAX (UUID_LEN + CMEK_SLOT_ENCODED_MAX)
+
+/* Both ends are one program, so this never leaves the machine or outlives the mount. */
+struct answer {
+	int32_t rc; /* 0 or -errno */
+	struct cmek_error error;
+	uint8_t kek[KEK_LEN];
+};
+
+static int send_whole(int sock, const void *data, size_t len)
+{
+	ssize_t n;
+
+	do {
+		n = send(sock, data, len, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)len ? 0 : -EIO;
+}
+
+/* Bytes of one message, 0 at the end of the connection. A longer message is -EMSGSIZE. */
+static ssize_t receive_whole(int sock, void *data, size_t max)
+{
+	ssize_t n;
+
+	do {
+		n = recv(sock, data, max, MSG_TRUNC);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == ECONNRESET ? 0 : -errno;
+	return (size_t)n <= max ? n : -EMSGSIZE;
+}
+
+/* request: len bytes as received. */
+static void answer_request(const uint8_t *request, size_t len, const struct cmek_kms_options *opts,
+			   struct answer *answer)
+{
+	struct cmek_secret *kek = NULL;
+	struct cmek_slot slot;
+
+	memset(&slot, 0, sizeof(slot));
+	if (len < UUID_LEN) {
+		answer->rc = cmek_error_set(&answer->error, CMEK_E_BAD_FORMAT, EINVAL, "the request is cut short");
+		return;
+	}
+	answer->rc = cmek_slot_decode(request + UUID_LEN, len - UUID_LEN, &slot, &answer->error);
+	if (answer->rc == 0)
+		answer->rc = cmek_keyslot_unwrap(request, &slot, opts, &kek, &answer->error);
+	if (answer->rc == 0 && cmek_secret_len(kek) != KEK_LEN)
+		answer->rc = cmek_error_set(&answer->error, CMEK_E_BAD_FORMAT, EINVAL, "the key has the wrong length");
+	if (answer->rc == 0)
+		memcpy(answer->kek, cmek_secret_bytes(kek, CMEK_KEY_KEK), KEK_LEN);
+	cmek_secret_free(kek);
+	cmek_slot_done(&slot);
+}
+
+int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answered)(void *arg), void *arg)
+{
+	struct cmek_secret *room = NULL;
+	uint8_t *request = malloc(REQUEST_MAX);
+	struct answer *answer;
+	ssize_t n;
+	int rc = -ENOMEM, opened;
+
+	if (!request)
+		goto out;
+	for (;;) {
+		n = receive_whole(sock, request, REQUEST_MAX);
+		rc = (int)n;
+		if (n <= 0)
+			break;
+		/* Made for each request, so that nothing secret stays while the agent idles. */
+		rc = cmek_secret_new(CMEK_KEY_TEXT, sizeof(*answer), &room, NULL);
+		if (rc != 0)
+			break;
+		answer = (struct answer *)cmek_secret_fill(room, CMEK_KEY_TEXT);
+		answer_request(request, (size_t)n, opts, answer);
+		opened = answer->rc == 0;
+		rc = send_whole(sock, answer, sizeof(*answer));
+		cmek_secret_free(room);
+		room = NULL;
+		if (rc != 0)
+			break;
+		if (opened && answered) {
+			answered(arg);
+			answered = NULL;
+		}
+	}
+out:
+	free(request);
+	cmek_secret_free(room);
+	return rc;
+}
+
+static int ask(const struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+	       struct answer *answer, struct cmek_error *err)
+{
+	char *text = NULL;
+	uint8_t *request = NULL;
+	size_t len;
+	ssize_t n;
+	int rc = cmek_slot_encode(slot, &text, &len, err);
+
+	if (rc != 0)
+		return rc;
+	if (len > CMEK_SLOT_ENCODED_MAX)
+		rc = cmek_error_set(err, CMEK_E_LIMIT, EMSGSIZE, "the key slot is too large");
+	if (rc == 0) {
+		request = malloc(UUID_LEN + len);
+		if (!request)
+			rc = cmek_error_sys(err, ENOMEM, "asking the KMS agent");
+	}
+	if (rc == 0) {
+		memcpy(request, volume, UUID_LEN);
+		memcpy(request + UUID_LEN, text, len);
+		rc = send_whole(link->sock, request, UUID_LEN + len);
+		if (rc != 0)
+			(void)cmek_error_sys(err, -rc, "asking the KMS agent");
+	}
+	if (rc == 0) {
+		n = receive_whole(link->sock, answer, sizeof(*answer));
+		if (n != (ssize_t)sizeof(*answer))
+			rc = cmek_error_set(err, CMEK_E_SYSTEM, EPIPE, "the KMS agent ended without an answer");
+	}
+	free(request);
+	free(text);
+	return rc;
+}
+
+static int unwrap(void *arg, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot, struct cmek_secret **ret_kek,
+		  struct cmek_error *err)
+{
+	struct cmek_secret *room = NULL;
+	struct answer *answer;
+	int rc = cmek_secret_new(CMEK_KEY_TEXT, sizeof(*answer), &room, err);
+
+	if (rc != 0)
+		return rc;
+	answer = (struct answer *)cmek_secret_fill(room, CMEK_KEY_TEXT);
+	rc = ask(arg, volume, slot, answer, err);
+	if (rc == 0 && answer->rc != 0) {
+		answer->error.text[sizeof(answer->error.text) - 1] = '\0';
+		rc = cmek_error_set(err, answer->error.kind, -answer->rc, "%s", answer->error.text);
+	} else if (rc == 0) {
+		rc = cmek_secret_new_copy(CMEK_KEY_KEK, answer->kek, KEK_LEN, ret_kek, err);
+	}
+	cmek_secret_free(room);
+	return rc;
+}
+
+struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link)
+{
+	struct cmek_unwrapper unwrapper = { .arg = link, .unwrap = unwrap };
+
+	return unwrapper;
+}

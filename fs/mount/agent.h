@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_MOUNT_AGENT_H
+#define CMEK_MOUNT_AGENT_H
+
+#include "base/err.h"
+#include "fs/volume/keyslot.h"
+#include "kms/kms.h"
+
+/*
+ * The KMS agent: a process of the mount that has the network and the credentials, and no store. The storage daemon, for
+ * which it is the other way round, hands it a key slot over a socket pair (cmek_message_pair()) and gets the KEK or an
+ * error with its kind and text.
+ */
+
+/*
+ * Serves until the other end closes: 0, or -errno when the socket fails. answered(arg), if not NULL, is called once,
+ * after the first KEK was handed over: no passphrase will be asked for any more.
+ */
+int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answered)(void *arg), void *arg);
+
+/* The asking end: an unwrapper over the socket, valid as long as link is. One thread at a time. */
+struct cmek_agent_link {
+	int sock;
+};
+struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Capabilities, no_new_privs, limits and the seccomp filter. It must not know what the process does afterwards, only
+ * which kernel facilities it never needs.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fs/mount/confine.h"
+
+#define BIT(cap) (UINT64_C(1) << (cap))
+
+/*
+ * Files of all owners are made, opened by handle and changed on behalf of users; keys are locked. Not SYS_RESOURCE: with
+ * it a user's data would go past their quota and into the reserve of the store's file system.
+ */
+static const uint64_t daemon_caps = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_FOWNER) |
+				    BIT(CAP_FSETID) | BIT(CAP_SETUID) | BIT(CAP_SETGID) | BIT(CAP_MKNOD) |
+				    BIT(CAP_IPC_LOCK);
+static const uint64_t agent_caps = BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_IPC_LOCK);
+
+/* Leaves only `keep` of what the process has, in all sets. */
+static int drop_caps(uint64_t keep, struct cmek_error *err)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };
+	struct __user_cap_data_struct data[2];
+	int i;
+
+	for (i = 0; i <= CAP_LAST_CAP; i++) {
+		/* Not permitted without CAP_SETPCAP; then there is nothing to gain from the bounding set either. */
+		if (!(keep & BIT(i)))
+			(void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
+	}
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* absent from old kernels, as are ambient sets */
+	if (syscall(SYS_capget, &head, data) != 0)
+		return cmek_error_sys(err, errno, "reading the capabilities");
+	for (i = 0; i < 2; i++) {
+		data[i].permitted &= (uint32_t)(keep >> (32 * i));
+		data[i].effective = data[i].permitted;
+		data[i].inheritable = 0;
+	}
+	if (syscall(SYS_capset, &head, data) != 0)
+		return cmek_error_sys(err, errno, "dropping capabilities");
+	return 0;
+}
+
+#if defined(__x86_64__)
+#define FILTER_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define FILTER_ARCH AUDIT_ARCH_AARCH64
+#elif defined(__riscv) && __riscv_xlen == 64
+#define FILTER_ARCH AUDIT_ARCH_RISCV64
+#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+#define FILTER_ARCH AUDIT_ARCH_PPC64LE
+#elif defined(__s390x__)
+#define FILTER_ARCH AUDIT_ARCH_S390X
+#endif
+
+#ifdef FILTER_ARCH
+
+/* One comparison of the system call's number; refused with EPERM so that a library that asks in vain can go on. */
+#define REFUSE(call)                                       \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+
+static struct sock_filter filter[] = {
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FILTER_ARCH, 1, 0),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+#ifdef __x86_64__
+	/* The x32 numbers name the same calls once more. */
+	BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+#endif
+	/* no network, no other program's socket */
+	REFUSE(socket),
+	REFUSE(socketpair),
+	REFUSE(connect),
+	REFUSE(bind),
+	REFUSE(listen),
+	/* no programs */
+	REFUSE(execve),
+	REFUSE(execveat),
+	/* no other process's memory or descriptors */
+	REFUSE(ptrace),
+	REFUSE(process_vm_readv),
+	REFUSE(process_vm_writev),
+	REFUSE(pidfd_getfd),
+	REFUSE(userfaultfd),
+	REFUSE(perf_event_open),
+	/* no other view of the file system */
+	REFUSE(mount),
+	REFUSE(umount2),
+	REFUSE(pivot_root),
+	REFUSE(chroot),
+	REFUSE(setns),
+	REFUSE(unshare),
+	REFUSE(fsopen),
+	REFUSE(open_tree),
+	REFUSE(move_mount),
+	/* no changes of the kernel, and no second way to make system calls */
+	REFUSE(init_module),
+	REFUSE(finit_module),
+	REFUSE(delete_module),
+	REFUSE(kexec_load),
+	REFUSE(bpf),
+	REFUSE(io_uring_setup),
+	REFUSE(keyctl),
+	REFUSE(add_key),
+	REFUSE(request_key),
+	REFUSE(swapon),
+	REFUSE(swapoff),
+	REFUSE(reboot),
+	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+};
+
+static int load_filter(struct cmek_error *err)
+{
+	struct sock_fprog prog = { sizeof(filter) / sizeof(filter[0]), filter };
+
+	/* A kernel without seccomp is still a kernel that people run us on. */
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) != 0 && errno != EINVAL)
+		return cmek_error_sys(err, errno, "restricting system calls");
+	return 0;
+}
+
+#else
+
+static int load_filter(struct cmek_error *err)
+{
+	(void)err;
+	return 0;
+}
+
+#endif
+
+static int raise_open_files(struct cmek_error *err)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return cmek_error_sys(err, errno, "reading the limit of open files");
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return cmek_error_sys(err, errno, "raising the limit of open files");
+	return 0;
+}
+
+int cmek_confine_daemon(struct cmek_error *err)
+{
+	int rc = raise_open_files(err);
+
+	if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		rc = cmek_error_sys(err, errno, "giving up new privileges");
+	if (rc == 0)
+		rc = drop_caps(daemon_caps, err);
+	if (rc == 0)
+		rc = load_filter(err);
+	return rc;
+}
+
+int cmek_confine_agent(struct cmek_error *err)
+{
+	return drop_caps(agent_caps, err);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The datagram protocol of sd_notify(3), which is stable and documented there. It must not know what a mount is.
+ */
+#include "config.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "fs/mount/notify.h"
+
+void cmek_notify(const char *fmt, ...)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	const char *path = getenv("NOTIFY_SOCKET");
+	char text[512];
+	size_t n;
+	va_list ap;
+	int sock, len;
+
+	if (!path || (path[0] != '/' && path[0] != '@') || path[1] == '\0')
+		return;
+	n = strlen(path);
+	if (n > sizeof(addr.sun_path))
+		return;
+	memcpy(addr.sun_path, path, n);
+	if (path[0] == '@')
+		addr.sun_path[0] = '\0';
+
+	va_start(ap, fmt);
+	len = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (len <= 0 || (size_t)len >= sizeof(text))
+		return;
+
+	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return;
+	/* A manager that is gone or busy is no reason to stop a mount. */
+	(void)sendto(sock, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&addr,
+		     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+	close(sock);
+}

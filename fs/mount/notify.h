@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_MOUNT_NOTIFY_H
+#define CMEK_MOUNT_NOTIFY_H
+
+/*
+ * Tells the service manager named by $NOTIFY_SOCKET the state, as lines of sd_notify(3) ("READY=1\nMAINPID=7").
+ * Without that variable, or when nobody listens, nothing happens: it is not worth failing for.
+ */
+void cmek_notify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * From argv and the text of -o to struct cmek_mount_opts. It is the last place that sees option strings; it must not
+ * know what a process, a session or a key is.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "fs/mount/opts.h"
+
+#define COMMIT_MAX_S 3600
+#define THREADS_MAX 256
+#define BYTES_MIN (UINT64_C(1) << 20)
+#define BYTES_MAX (UINT64_C(1) << 40)
+#define SLOT_MAX 31
+
+/* What an option in -o does with its value, or without one. */
+enum verb {
+	IGNORE,       /* belongs to mount(8), systemd or the user; no value looked at */
+	KERNEL_FLAG,  /* goes to mount(2) as it is */
+	READ_ONLY,    /* n: the new state */
+	WRITEBACK,    /* n */
+	ALLOW_OTHER,  /* n */
+	ALLOW_ROOT,   /* n */
+	UNLOCKED,     /* n */
+	TEXT,         /* the value replaces a string */
+	SLOT,
+	COMMIT,
+	THREADS,
+	BYTES,
+};
+
+/* needs_value: the option is `name=VALUE`; otherwise it stands alone. field: offset of what TEXT and BYTES set. */
+struct option_row {
+	const char *name;
+	enum verb verb;
+	bool needs_value;
+	int n;
+	size_t field;
+};
+
+#define FIELD(f) offsetof(struct cmek_mount_opts, f)
+
+static const struct option_row option_table[] = {
+	{ "ro", READ_ONLY, false, 1, 0 },
+	{ "rw", READ_ONLY, false, 0, 0 },
+	{ "writeback", WRITEBACK, false, 1, 0 },
+	{ "nowriteback", WRITEBACK, false, 0, 0 },
+	{ "allow_other", ALLOW_OTHER, false, 1, 0 },
+	{ "noallow_other", ALLOW_OTHER, false, 0, 0 },
+	{ "allow_root", ALLOW_ROOT, false, 1, 0 },
+	{ "unlocked_memory", UNLOCKED, false, 1, 0 },
+	{ "key", TEXT, true, 0, FIELD(key_uri) },
+	{ "passphrase_file", TEXT, true, 0, FIELD(passphrase_file) },
+	{ "keystore", TEXT, true, 0, FIELD(keystore_path) },
+	{ "config", TEXT, true, 0, FIELD(config_path) },
+	{ "fsname", TEXT, true, 0, FIELD(fsname) },
+	{ "slot", SLOT, true, 0, 0 },
+	{ "commit", COMMIT, true, 0, 0 },
+	{ "max_threads", THREADS, true, 0, 0 },
+	{ "held_max", BYTES, true, 0, FIELD(held_max_bytes) },
+	{ "map_cache", BYTES, true, 0, FIELD(map_cache_bytes) },
+
+	{ "suid", KERNEL_FLAG, false, 0, 0 },
+	{ "nosuid", KERNEL_FLAG, false, 0, 0 },
+	{ "dev", KERNEL_FLAG, false, 0, 0 },
+	{ "nodev", KERNEL_FLAG, false, 0, 0 },
+	{ "exec", KERNEL_FLAG, false, 0, 0 },
+	{ "noexec", KERNEL_FLAG, false, 0, 0 },
+	{ "sync", KERNEL_FLAG, false, 0, 0 },
+	{ "async", KERNEL_FLAG, false, 0, 0 },
+	{ "dirsync", KERNEL_FLAG, false, 0, 0 },
+	{ "atime", KERNEL_FLAG, false, 0, 0 },
+	{ "noatime", KERNEL_FLAG, false, 0, 0 },
+
+	/* A mount of ours never moves access times, so these hold already. */
+	{ "relatime", IGNORE, false, 0, 0 },
+	{ "norelatime", IGNORE, false, 0, 0 },
+	{ "diratime", IGNORE, false, 0, 0 },
+	{ "nodiratime", IGNORE, false, 0, 0 },
+	{ "lazytime", IGNORE, false, 0, 0 },
+	{ "nolazytime", IGNORE, false, 0, 0 },
+	/* For mount(8), systemd and fstab readers. */
+	{ "defaults", IGNORE, false, 0, 0 },
+	{ "auto", IGNORE, false, 0, 0 },
+	{ "noauto", IGNORE, false, 0, 0 },
+	{ "nofail", IGNORE, false, 0, 0 },
+	{ "_netdev", IGNORE, false, 0, 0 },
+	{ "user", IGNORE, false, 0, 0 },
+	{ "nouser", IGNORE, false, 0, 0 },
+	{ "users", IGNORE, false, 0, 0 },
+	{ "owner", IGNORE, false, 0, 0 },
+	{ "group", IGNORE, false, 0, 0 },
+	{ "user", IGNORE, true, 0, 0 },
+	{ "comment", IGNORE, true, 0, 0 },
+	{ "uhelper", IGNORE, true, 0, 0 },
+};
+
+static const char usage_text[] =
+	"Usage: cmekfs STORE MOUNTPOINT [-f] [-d] [-o OPTION,...]\n"
+	"Mounts the encrypted volume in the directory STORE on MOUNTPOINT.\n"
+	"\n"
+	"  -f, --foreground   stay in the foreground, log to standard error\n"
+	"  -d, --debug        log more (never names, contents or keys)\n"
+	"  -o OPTION,...      mount options, see cmekfs(8):\n"
+	"       ro, rw                  read-only, read-write (default)\n"
+	"       key=URI, slot=N         open with this key, this key slot only\n"
+	"       passphrase_file=FILE    the local key store's passphrase\n"
+	"       keystore=FILE, config=FILE\n"
+	"       allow_other, noallow_other, allow_root\n"
+	"       commit=SECONDS, held_max=SIZE, map_cache=SIZE, max_threads=N\n"
+	"       nowriteback, unlocked_memory, fsname=NAME\n"
+	"       suid, nosuid, dev, nodev, exec, noexec, sync, dirsync, noatime\n"
+	"  -h, --help         show this text\n"
+	"  -V, --version      show the version\n";
+
+const char *cmek_mount_opts_usage(void)
+{
+	return usage_text;
+}
+
+static int replace_text(char **field, const char *value, struct cmek_error *err)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return cmek_error_sys(err, ENOMEM, "reading the options");
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int append_flag(char **flags, const char *flag, struct cmek_error *err)
+{
+	char *joined = NULL;
+
+	if (asprintf(&joined, "%s%s%s", *flags, **flags ? "," : "", flag) < 0)
+		return cmek_error_sys(err, ENOMEM, "reading the options");
+	free(*flags);
+	*flags = joined;
+	return 0;
+}
+
+static int bad_value(const struct option_row *row, const char *value, const char *expected, struct cmek_error *err)
+{
+	return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "mount option %s=%s: expected %s", row->name, value, expected);
+}
+
+/* A number from text of whole seconds; 0 would mean "default" further on, so it is refused. */
+static int set_commit(struct cmek_mount_opts *opts, const struct option_row *row, const char *value,
+		      struct cmek_error *err)
+{
+	uint64_t s;
+
+	if (cmek_parse_duration(value, &s) != 0 || s < 1 || s > COMMIT_MAX_S)
+		return bad_value(row, value, "1 to 3600 seconds", err);
+	opts->commit_ms = (unsigned)s * 1000;
+	return 0;
+}
+
+static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row, const char *value,
+		     struct cmek_error *err)
+{
+	uint64_t n;
+
+	switch (row->verb) {
+	case IGNORE:
+		return 0;
+	case KERNEL_FLAG:
+		return append_flag(&opts->kernel_flags, row->name, err);
+	case READ_ONLY:
+		opts->read_only = row->n;
+		return 0;
+	case WRITEBACK:
+		opts->writeback = row->n;
+		return 0;
+	case ALLOW_OTHER:
+		opts->allow_other = row->n;
+		return 0;
+	case ALLOW_ROOT:
+		opts->allow_root = row->n;
+		return 0;
+	case UNLOCKED:
+		opts->unlocked_memory = row->n;
+		return 0;
+	case TEXT:
+		if (*value == '\0')
+			return bad_value(row, value, "a value that is not empty", err);
+		return replace_text((char **)((char *)opts + row->field), value, err);
+	case SLOT:
+		if (cmek_parse_u64(value, SLOT_MAX, &n) != 0)
+			return bad_value(row, value, "a slot number, 0 to 31", err);
+		opts->slot = (int)n;
+		return 0;
+	case COMMIT:
+		return set_commit(opts, row, value, err);
+	case THREADS:
+		if (cmek_parse_u64(value, THREADS_MAX, &n) != 0 || n < 1)
+			return bad_value(row, value, "1 to 256", err);
+		opts->max_threads = (unsigned)n;
+		return 0;
+	case BYTES:
+		if (cmek_parse_size(value, BYTES_MAX, &n) != 0 || n < BYTES_MIN)
+			return bad_value(row, value, "a size from 1M on, as in 64M", err);
+		memcpy((char *)opts + row->field, &n, sizeof(n));
+		return 0;
+	}
+	return 0;
+}
+
+/* text: one option, `name` or `name=value`; it is cut at the equals sign. */
+static int apply_option(struct cmek_mount_opts *opts, char *text, struct cmek_error *err)
+{
+	const struct option_row *other_form = NULL;
+	char *value = strchr(text, '=');
+	size_t i;
+
+	if (*text == '\0' || strncmp(text, "x-", 2) == 0 || strncmp(text, "X-", 2) == 0)
+		return 0;
+	if (value)
+		*value++ = '\0';
+	for (i = 0; i < sizeof(option_table) / sizeof(option_table[0]); i++) {
+		const struct option_row *row = &option_table[i];
+
+		if (strcmp(row->name, text) != 0)
+			continue;
+		if (row->needs_value == (value != NULL))
+			return apply_row(opts, row, value, err);
+		other_form = row;
+	}
+	if (other_form)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "mount option \"%s\" %s", text,
+				      other_form->needs_value ? "needs a value" : "takes no value");
+	return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "unknown mount option \"%s\"", text);
+}
+
+/* Options are separated by commas; a backslash takes the next character as it is. */
+static int apply_option_list(struct cmek_mount_opts *opts, const char *list, struct cmek_error *err)
+{
+	char *item = malloc(strlen(list) + 1);
+	size_t n = 0;
+	int rc = 0;
+
+	if (!item)
+		return cmek_error_sys(err, ENOMEM, "reading the options");
+	for (;; list++) {
+		if (*list == '\0' || *list == ',') {
+			item[n] = '\0';
+			n = 0;
+			rc = apply_option(opts, item, err);
+			if (rc != 0 || *list == '\0')
+				break;
+			continue;
+		}
+		if (*list == '\\' && list[1] != '\0')
+			list++;
+		item[n++] = *list;
+	}
+	free(item);
+	return rc;
+}
+
+static bool is_mount_helper(const char *argv0)
+{
+	const char *slash = strrchr(argv0, '/');
+
+	return strncmp(slash ? slash + 1 : argv0, "mount.", 6) == 0;
+}
+
+/* One letter of `cmekfs`; -EAGAIN asks to look at the letters of both forms. */
+static int apply_own_letter(struct cmek_mount_opts *opts, int letter)
+{
+	switch (letter) {
+	case 'f':
+		opts->foreground = true;
+		return 0;
+	case 'd':
+		opts->log_level = CMEK_LOG_DEBUG;
+		return 0;
+	case 'h':
+		opts->action = CMEK_MOUNT_HELP;
+		return 0;
+	case 'V':
+		opts->action = CMEK_MOUNT_VERSION;
+		return 0;
+	default:
+		return -EAGAIN;
+	}
+}
+
+/* One letter of the helper. Sloppiness (-s) is not for options that decide who reads the data: it changes nothing. */
+static int apply_helper_letter(struct cmek_mount_opts *opts, int letter)
+{
+	switch (letter) {
+	case 'f':
+		opts->action = CMEK_MOUNT_FAKE;
+		return 0;
+	case 's':
+	case 'n':
+	case 'N':
+	case 't':
+	case 'v':
+		return 0;
+	default:
+		return -EAGAIN;
+	}
+}
+
+static int parse_letters(struct cmek_mount_opts *opts, int argc, char **argv, struct cmek_error *err)
+{
+	static const struct option long_options[] = {
+		{ "foreground", no_argument, NULL, 'f' },
+		{ "debug", no_argument, NULL, 'd' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
+	static const struct option no_long_options[] = { { NULL, 0, NULL, 0 } };
+	bool helper = is_mount_helper(argv[0]);
+	int letter, rc;
+
+	optind = 0;
+	opterr = 0;
+	while ((letter = getopt_long(argc, argv, helper ? ":sfnvN:t:o:" : ":fdhVo:",
+				     helper ? no_long_options : long_options, NULL)) != -1) {
+		if (letter == 'o') {
+			rc = apply_option_list(opts, optarg, err);
+			if (rc != 0)
+				return rc;
+			continue;
+		}
+		if (letter == ':')
+			return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "option -%c needs a value", optopt);
+		rc = helper ? apply_helper_letter(opts, letter) : apply_own_letter(opts, letter);
+		if (rc == 0)
+			continue;
+		if (optopt != 0)
+			return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "unknown option -%c", optopt);
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "unknown option %s", argv[optind - 1]);
+	}
+	return 0;
+}
+
+int cmek_mount_opts_parse(int argc, char **argv, bool is_root, struct cmek_mount_opts **ret_opts,
+			  struct cmek_error *err)
+{
+	struct cmek_mount_opts *opts = calloc(1, sizeof(*opts));
+	int rc;
+
+	if (!opts)
+		return cmek_error_sys(err, ENOMEM, "reading the options");
+	opts->slot = -1;
+	opts->writeback = true;
+	opts->allow_other = is_root;
+	opts->log_level = CMEK_LOG_INFO;
+	rc = replace_text(&opts->kernel_flags, "", err);
+	if (rc == 0)
+		rc = parse_letters(opts, argc, argv, err);
+	if (rc != 0 || opts->action == CMEK_MOUNT_HELP || opts->action == CMEK_MOUNT_VERSION)
+		goto out;
+	if (argc - optind != 2) {
+		rc = cmek_error_set(err, CMEK_E_USAGE, EINVAL, "expected STORE and MOUNTPOINT, got %d argument%s",
+				    argc - optind, argc - optind == 1 ? "" : "s");
+		goto out;
+	}
+	if (opts->allow_root)
+		opts->allow_other = false;
+	rc = replace_text(&opts->store, argv[optind], err);
+	if (rc == 0)
+		rc = replace_text(&opts->mountpoint, argv[optind + 1], err);
+out:
+	if (rc == 0)
+		*ret_opts = opts;
+	else
+		cmek_mount_opts_free(opts);
+	return rc;
+}
+
+/* The directory's real path. role: what it is, for the message. */
+static int resolve_directory(char **path, const char *role, struct cmek_error *err)
+{
+	char *real = realpath(*path, NULL);
+	struct stat st;
+	int rc = 0;
+
+	if (!real && errno == ENOENT)
+		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%s %s: no such directory", role, *path);
+	if (!real || stat(real, &st) != 0)
+		rc = cmek_error_sys(err, errno, "%s %s", role, *path);
+	else if (!S_ISDIR(st.st_mode))
+		rc = cmek_error_set(err, CMEK_E_USAGE, ENOTDIR, "%s %s: not a directory", role, *path);
+	if (rc != 0) {
+		free(real);
+		return rc;
+	}
+	free(*path);
+	*path = real;
+	return 0;
+}
+
+/* Prepends the working directory, which the processes leave; whether the file exists is its reader's business. */
+static int make_absolute(char **path, struct cmek_error *err)
+{
+	char *cwd, *joined = NULL;
+	int rc = 0;
+
+	if (!*path || **path == '/')
+		return 0;
+	cwd = getcwd(NULL, 0);
+	if (!cwd)
+		return cmek_error_sys(err, errno, "the working directory");
+	if (asprintf(&joined, "%s/%s", cwd, *path) < 0)
+		rc = cmek_error_sys(err, ENOMEM, "reading the options");
+	free(cwd);
+	if (rc == 0) {
+		free(*path);
+		*path = joined;
+	}
+	return rc;
+}
+
+/* True when path is dir or below it; both are real paths. */
+static bool is_within(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	if (strcmp(dir, "/") == 0)
+		return true;
+	return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/');
+}
+
+int cmek_mount_opts_resolve(struct cmek_mount_opts *opts, struct cmek_error *err)
+{
+	int rc = resolve_directory(&opts->store, "store", err);
+
+	if (rc == 0)
+		rc = resolve_directory(&opts->mountpoint, "mount point", err);
+	if (rc == 0)
+		rc = make_absolute(&opts->passphrase_file, err);
+	if (rc == 0)
+		rc = make_absolute(&opts->keystore_path, err);
+	if (rc == 0)
+		rc = make_absolute(&opts->config_path, err);
+	if (rc == 0 && is_within(opts->mountpoint, opts->store))
+		rc = cmek_error_set(err, CMEK_E_USAGE, EINVAL, "mount point %s: is in the store %s", opts->mountpoint,
+				    opts->store);
+	return rc;
+}
+
+void cmek_mount_opts_free(struct cmek_mount_opts *opts)
+{
+	if (!opts)
+		return;
+	free(opts->store);
+	free(opts->mountpoint);
+	free(opts->fsname);
+	free(opts->kernel_flags);
+	free(opts->key_uri);
+	free(opts->passphrase_file);
+	free(opts->keystore_path);
+	free(opts->config_path);
+	free(opts);
+}
