@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_MOUNT_OPS_H
+#define CMEK_MOUNT_OPS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "fs/content/content.h"
+#include "fs/mount/fuse.h"
+#include "fs/mount/reply.h"
+#include "fs/tree/tree.h"
+
+/*
+ * One thin handler for each FUSE request: arguments to the tree or the content, the result to reply.h. Handlers run in
+ * any number of threads at once and keep no state of their own. A file handle is the node's number, so that it means the
+ * same to a daemon that takes over; which requests come in pairs (open and release) is the kernel's to keep.
+ */
+struct cmek_ops {
+	struct cmek_tree *tree;
+	struct cmek_content *content;
+	struct cmek_reply_timeouts timeouts;
+	bool refuse_opendir_cache;  /* opendir is asked for each time (allow_root) */
+	pthread_key_t read_buffer;
+};
+
+/* The longest read the kernel asks for, and the longest write. */
+#define CMEK_IO_MAX (1u << 20)
+
+int cmek_ops_init(struct cmek_ops *ops, struct cmek_tree *tree, struct cmek_content *content, bool cached);
+void cmek_ops_done(struct cmek_ops *ops);
+
+static inline struct cmek_ops *cmek_ops_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* For a request on a node that isn't about a place in its data. */
+static inline struct cmek_reply_site cmek_site(const char *what, uint64_t node)
+{
+	struct cmek_reply_site site = { what, node, UINT64_MAX };
+
+	return site;
+}
+
+/*
+ * Puts over the store's attributes what the content layer knows better: size and modification time of a file that has
+ * changes which are not in the store yet.
+ */
+void cmek_ops_overlay(const struct cmek_ops *ops, uint64_t node, struct stat *st);
+/* A node's attributes with that. */
+int cmek_ops_getattr(const struct cmek_ops *ops, uint64_t node, struct stat *ret_st);
+/*
+ * Changes of a file into the store before its name does something that must not overtake them (doc/format.md
+ * section 6). Nothing to do for what is no file, or has none.
+ */
+int cmek_ops_commit(const struct cmek_ops *ops, uint64_t node);
+
+/* ops_dir.c */
+void cmek_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void cmek_op_forget(fuse_req_t req, fuse_ino_t node, uint64_t n_lookups);
+void cmek_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void cmek_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void cmek_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void cmek_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void cmek_op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t new_parent, const char *new_name);
+void cmek_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void cmek_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void cmek_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+		    unsigned flags);
+void cmek_op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void cmek_op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
+void cmek_op_readdirplus(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
+void cmek_op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void cmek_op_fsyncdir(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi);
+
+/* ops_file.c */
+void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void cmek_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void cmek_op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi);
+void cmek_op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off,
+		   struct fuse_file_info *fi);
+void cmek_op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi);
+void cmek_op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+/* The calling thread's buffer of CMEK_IO_MAX bytes, page-aligned, left out of dumps; NULL: no memory. */
+void *cmek_ops_read_buffer(const struct cmek_ops *ops);
+
+/* ops_attr.c */
+void cmek_op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
+void cmek_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi);
+void cmek_op_readlink(fuse_req_t req, fuse_ino_t node);
+void cmek_op_statfs(fuse_req_t req, fuse_ino_t node);
+
+#endif

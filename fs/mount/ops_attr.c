@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Requests about attributes: of nodes, of symbolic links, of the file system. It must not decide who may change what:
+ * the kernel has checked that (default_permissions).
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "fs/mount/ops.h"
+
+void cmek_ops_overlay(const struct cmek_ops *ops, uint64_t node, struct stat *st)
+{
+	struct cmek_ofile *file;
+	struct timespec mtime;
+
+	if (!S_ISREG(st->st_mode))
+		return;
+	file = cmek_ofile_find(ops->content, node);
+	if (!file)
+		return;
+	st->st_size = (off_t)cmek_ofile_size(file);
+	if (cmek_ofile_mtime(file, &mtime))
+		st->st_mtim = mtime;
+	cmek_ofile_close(file);
+}
+
+int cmek_ops_getattr(const struct cmek_ops *ops, uint64_t node, struct stat *ret_st)
+{
+	int rc = cmek_tree_getattr(ops->tree, node, ret_st);
+
+	if (rc == 0)
+		cmek_ops_overlay(ops, node, ret_st);
+	return rc;
+}
+
+static void reply_getattr(fuse_req_t req, uint64_t node, const struct cmek_reply_site *site)
+{
+	struct cmek_ops *ops = cmek_ops_of(req);
+	struct stat st;
+	int rc = cmek_ops_getattr(ops, node, &st);
+
+	if (rc == 0)
+		cmek_reply_attr(req, &st, &ops->timeouts);
+	else
+		cmek_reply_status(req, rc, site);
+}
+
+void cmek_op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = cmek_site("getattr", node);
+
+	(void)fi;
+	reply_getattr(req, node, &site);
+}
+
+static int set_size(const struct cmek_ops *ops, uint64_t node, off_t size)
+{
+	struct cmek_ofile *file;
+	int rc;
+
+	if (size < 0)
+		return -EINVAL;
+	rc = cmek_ofile_open(ops->content, node, -1, false, &file);
+	if (rc != 0)
+		return rc;
+	rc = cmek_content_truncate(file, (uint64_t)size);
+	cmek_ofile_close(file);
+	return rc;
+}
+
+/*
+ * The change time is the store's to keep. A modification time set here must also outlast deferred writes of the file's
+ * data, which would move the store's.
+ */
+static int set_times(const struct cmek_ops *ops, uint64_t node, const struct stat *attr, int to_set)
+{
+	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } };
+	struct cmek_ofile *file;
+	struct stat st;
+	int rc;
+
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		ts[0].tv_nsec = UTIME_NOW;
+	else if (to_set & FUSE_SET_ATTR_ATIME)
+		ts[0] = attr->st_atim;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		ts[1].tv_nsec = UTIME_NOW;
+	else if (to_set & FUSE_SET_ATTR_MTIME)
+		ts[1] = attr->st_mtim;
+	rc = cmek_tree_utimens(ops->tree, node, ts);
+	if (rc != 0 || ts[1].tv_nsec == UTIME_OMIT)
+		return rc;
+	file = cmek_ofile_find(ops->content, node);
+	if (!file)
+		return 0;
+	if (ts[1].tv_nsec == UTIME_NOW) {
+		rc = cmek_tree_getattr(ops->tree, node, &st);
+		ts[1] = st.st_mtim;
+	}
+	if (rc == 0)
+		cmek_ofile_set_mtime(file, ts[1]);
+	cmek_ofile_close(file);
+	return rc;
+}
+
+#define SET_OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
+#define SET_TIMES (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)
+
+/*
+ * What may fail for lack of room goes first. The owner goes before the mode, for chown in the store takes away suid and
+ * sgid, and the mode the kernel sends along is the one that shall be. Times are last: all others move them.
+ */
+void cmek_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = cmek_site("setattr", node);
+	struct cmek_ops *ops = cmek_ops_of(req);
+	int rc = 0;
+
+	(void)fi;
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		rc = set_size(ops, node, attr->st_size);
+	if (rc == 0 && (to_set & SET_OWNER))
+		rc = cmek_tree_chown(ops->tree, node, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
+				     to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
+	if (rc == 0 && (to_set & FUSE_SET_ATTR_MODE))
+		rc = cmek_tree_chmod(ops->tree, node, attr->st_mode & 07777);
+	if (rc == 0 && (to_set & SET_TIMES))
+		rc = set_times(ops, node, attr, to_set);
+	if (rc == 0)
+		reply_getattr(req, node, &site);
+	else
+		cmek_reply_status(req, rc, &site);
+}
+
+void cmek_op_readlink(fuse_req_t req, fuse_ino_t node)
+{
+	struct cmek_reply_site site = cmek_site("readlink", node);
+	char target[PATH_MAX];
+	int n = cmek_tree_readlink(cmek_ops_of(req)->tree, node, target, sizeof(target) - 1);
+
+	if (n < 0) {
+		cmek_reply_status(req, n, &site);
+		return;
+	}
+	target[n] = '\0';
+	cmek_reply_target(req, target);
+}
+
+void cmek_op_statfs(fuse_req_t req, fuse_ino_t node)
+{
+	struct cmek_reply_site site = cmek_site("statfs", node);
+	struct statvfs st;
+	int rc = cmek_tree_statfs(cmek_ops_of(req)->tree, &st);
+
+	if (rc == 0)
+		cmek_reply_statfs(req, &st);
+	else
+		cmek_reply_status(req, rc, &site);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Requests about the data of regular files, and their opening and closing. It must not know blocks or keys; a file's
+ * shared state is found by its node each time.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "fs/mount/ops.h"
+
+static void free_read_buffer(void *buf)
+{
+	(void)munmap(buf, CMEK_IO_MAX); /* the kernel clears pages before it gives them to others */
+}
+
+int cmek_ops_init(struct cmek_ops *ops, struct cmek_tree *tree, struct cmek_content *content, bool cached)
+{
+	/* A year: nobody but this mount changes the volume. */
+	const double forever_s = 365 * 86400.0;
+
+	ops->tree = tree;
+	ops->content = content;
+	ops->timeouts.entry_s = ops->timeouts.attr_s = ops->timeouts.negative_s = cached ? forever_s : 0;
+	ops->refuse_opendir_cache = !cached;
+	return -pthread_key_create(&ops->read_buffer, free_read_buffer);
+}
+
+void cmek_ops_done(struct cmek_ops *ops)
+{
+	void *own = pthread_getspecific(ops->read_buffer);
+
+	if (own)
+		free_read_buffer(own);
+	(void)pthread_key_delete(ops->read_buffer);
+}
+
+void *cmek_ops_read_buffer(const struct cmek_ops *ops)
+{
+	void *buf = pthread_getspecific(ops->read_buffer);
+
+	if (buf)
+		return buf;
+	buf = mmap(NULL, CMEK_IO_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (buf == MAP_FAILED)
+		return NULL;
+	(void)madvise(buf, CMEK_IO_MAX, MADV_DONTDUMP); /* the process makes no dumps anyway */
+	if (pthread_setspecific(ops->read_buffer, buf) != 0) {
+		free_read_buffer(buf);
+		return NULL;
+	}
+	return buf;
+}
+
+/*
+ * The kernel keeps what it has cached of a file from the last open: nobody else changes it. Direct I/O is the kernel's
+ * own business: an O_DIRECT file skips its page cache, and all others go on using it.
+ */
+static void fill_open_answer(struct fuse_file_info *fi, uint64_t node)
+{
+	fi->fh = node;
+	fi->keep_cache = 1;
+}
+
+void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = cmek_site("create", parent);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct cmek_cred cred = { ctx->uid, ctx->gid };
+	struct cmek_ops *ops = cmek_ops_of(req);
+	struct cmek_ofile *file;
+	struct cmek_entry entry;
+	int fd = -1;
+	int rc = cmek_tree_create(ops->tree, parent, name, mode, fi->flags & O_EXCL, &cred, &entry, &fd);
+
+	if (rc == 0) {
+		rc = cmek_ofile_open(ops->content, entry.node, fd, fi->flags & O_TRUNC, &file);
+		if (rc != 0)
+			cmek_tree_forget(ops->tree, entry.node, 1);
+	}
+	if (rc != 0) {
+		cmek_reply_status(req, rc, &site);
+		return;
+	}
+	cmek_ops_overlay(ops, entry.node, &entry.st);
+	fill_open_answer(fi, entry.node);
+	if (cmek_reply_create(req, &entry, &ops->timeouts, fi) != 0) {
+		cmek_ofile_close(file);
+		cmek_tree_forget(ops->tree, entry.node, 1);
+	}
+}
+
+void cmek_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = cmek_site("open", node);
+	struct cmek_ofile *file;
+	int rc = cmek_ofile_open(cmek_ops_of(req)->content, node, -1, fi->flags & O_TRUNC, &file);
+
+	if (rc != 0) {
+		cmek_reply_status(req, rc, &site);
+		return;
+	}
+	fill_open_answer(fi, node);
+	if (cmek_reply_open(req, fi) != 0)
+		cmek_ofile_close(file);
+}
+
+/* The state of a file the kernel has open. It has one from its open on, so NULL means a request gone astray. */
+static struct cmek_ofile *open_file(fuse_req_t req, uint64_t node, const struct cmek_reply_site *site)
+{
+	struct cmek_ofile *file = cmek_ofile_find(cmek_ops_of(req)->content, node);
+
+	if (!file)
+		cmek_reply_status(req, -EIO, site);
+	return file;
+}
+
+void cmek_op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = { "read", node, (uint64_t)off };
+	struct cmek_ofile *file = open_file(req, node, &site);
+	void *buf;
+	ssize_t n = -ENOMEM;
+
+	(void)fi;
+	if (!file)
+		return;
+	buf = cmek_ops_read_buffer(cmek_ops_of(req));
+	if (buf)
+		n = cmek_content_read(file, buf, size < CMEK_IO_MAX ? size : CMEK_IO_MAX, (uint64_t)off);
+	if (n >= 0)
+		cmek_reply_data(req, buf, (size_t)n);
+	else
+		cmek_reply_status(req, (int)n, &site);
+	cmek_ofile_close(file);
+}
+
+void cmek_op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off,
+		   struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = { "write", node, (uint64_t)off };
+	struct cmek_ofile *file = open_file(req, node, &site);
+	int rc;
+
+	(void)fi;
+	if (!file)
+		return;
+	rc = cmek_content_write(file, data, size, (uint64_t)off);
+	if (rc == 0)
+		cmek_reply_written(req, size);
+	else
+		cmek_reply_status(req, rc, &site);
+	cmek_ofile_close(file);
+}
+
+void cmek_op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = cmek_site("fsync", node);
+	struct cmek_ofile *file = open_file(req, node, &site);
+	int rc;
+
+	(void)fi;
+	if (!file)
+		return;
+	rc = cmek_content_sync(file, datasync);
+	if (rc == 0)
+		rc = cmek_tree_fsync_entry(cmek_ops_of(req)->tree, node);
+	cmek_reply_status(req, rc, &site);
+	cmek_ofile_close(file);
+}
+
+void cmek_op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
+{
+	struct cmek_reply_site site = cmek_site("release", node);
+	struct cmek_ofile *file = open_file(req, node, &site);
+
+	(void)fi;
+	if (!file)
+		return;
+	/* Nobody waits for this answer, so what the close does (a commit) may take its time behind it. */
+	cmek_reply_status(req, 0, &site);
+	cmek_ofile_close(file); /* ours of a moment ago */
+	cmek_ofile_close(file); /* the open's */
+}

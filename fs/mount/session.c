@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * libfuse's session over a connection that was made elsewhere: what is agreed with the kernel at INIT, the serving
+ * threads, and their end. It must not know how a request is answered, nor what is mounted where.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fs/mount/fuse.h"
+#include "fs/mount/ops.h"
+#include "fs/mount/session.h"
+
+#define DEFAULT_THREADS 10
+#define READAHEAD_MAX (1u << 20)
+/* Background requests (readahead, writeback, O_DIRECT in parallel): enough for the queue of an SSD. */
+#define BACKGROUND_MAX 64
+
+#define STOP_TICK_MS 10
+#define STOP_QUIET_TICKS 10
+#define STOP_MAX_TICKS 1000
+/* Interrupts the thread that waits in the session's loop; the handler does nothing. */
+#define WAKE_SIGNAL SIGUSR1
+
+struct cmek_session {
+	struct cmek_ops ops; /* first: it is libfuse's user data, see from_ops() */
+	struct cmek_session_params params;
+	struct fuse_session *fuse;
+	int device_fd; /* owned by fuse */
+	pthread_t runner;
+	atomic_bool running;
+	bool told_up;
+};
+
+static struct cmek_session *from_ops(void *userdata)
+{
+	return userdata;
+}
+
+static void want(struct fuse_conn_info *conn, unsigned cap)
+{
+	conn->want |= cap & conn->capable;
+}
+
+/*
+ * INIT. Not asked for: splicing (the data has to be in memory to be encrypted), locks (the kernel keeps them, the
+ * volume has no other user), AUTO_INVAL_DATA (nobody changes files behind the kernel's back), and umask stays the
+ * kernel's work (no default ACLs yet).
+ */
+static void init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct cmek_session *session = from_ops(userdata);
+
+	conn->want = 0;
+	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
+			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_NO_OPENDIR_SUPPORT);
+	if (session->params.writeback)
+		want(conn, FUSE_CAP_WRITEBACK_CACHE);
+	if (!session->params.allow_root)
+		want(conn, FUSE_CAP_CACHE_SYMLINKS);
+	conn->max_write = CMEK_IO_MAX;
+	conn->max_readahead = READAHEAD_MAX;
+	conn->max_background = BACKGROUND_MAX;
+	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+	conn->time_gran = 1;
+	if (!session->told_up && session->params.up)
+		session->params.up(session->params.arg);
+	session->told_up = true;
+}
+
+/*
+ * flush is left out: close(2) waits until the kernel has written the file's pages back, and that brings the errors of
+ * those writes. Being asked as well would cost every close a round trip.
+ * Extended attributes are left out: libfuse answers for us that they are not implemented, users see EOPNOTSUPP, and the
+ * kernel need not ask for security.capability at every write.
+ */
+static const struct fuse_lowlevel_ops lowlevel_ops = {
+	.init = init,
+	.lookup = cmek_op_lookup,
+	.forget = cmek_op_forget,
+	.forget_multi = cmek_op_forget_multi,
+	.getattr = cmek_op_getattr,
+	.setattr = cmek_op_setattr,
+	.readlink = cmek_op_readlink,
+	.mknod = cmek_op_mknod,
+	.mkdir = cmek_op_mkdir,
+	.symlink = cmek_op_symlink,
+	.link = cmek_op_link,
+	.unlink = cmek_op_unlink,
+	.rmdir = cmek_op_rmdir,
+	.rename = cmek_op_rename,
+	.create = cmek_op_create,
+	.open = cmek_op_open,
+	.read = cmek_op_read,
+	.write = cmek_op_write,
+	.fsync = cmek_op_fsync,
+	.release = cmek_op_release,
+	.opendir = cmek_op_opendir,
+	.readdir = cmek_op_readdir,
+	.readdirplus = cmek_op_readdirplus,
+	.releasedir = cmek_op_releasedir,
+	.fsyncdir = cmek_op_fsyncdir,
+	.statfs = cmek_op_statfs,
+};
+
+static void log_of_libfuse(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	static struct cmek_log_limit limit;
+	char text[256];
+
+	(void)vsnprintf(text, sizeof(text), fmt, ap); /* a cut message is still a message */
+	text[strcspn(text, "\n")] = '\0';
+	cmek_log_limited(&limit, level <= FUSE_LOG_ERR ? CMEK_LOG_ERROR : CMEK_LOG_DEBUG, "%s", text);
+}
+
+int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content *content,
+		     const struct cmek_session_params *params, struct cmek_session **ret_session, struct cmek_error *err)
+{
+	struct cmek_session *session = calloc(1, sizeof(*session));
+	char program[] = "cmekfs", deny[] = "-oallow_root", device[32];
+	char *argv[] = { program, deny, NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(params->allow_root ? 2 : 1, argv);
+	int rc = -ENOMEM;
+
+	if (!session)
+		goto out;
+	session->params = *params;
+	rc = cmek_ops_init(&session->ops, tree, content, !params->allow_root);
+	if (rc != 0) {
+		free(session);
+		session = NULL;
+		goto out;
+	}
+	fuse_set_log_func(log_of_libfuse);
+	session->fuse = fuse_session_new(&args, &lowlevel_ops, sizeof(lowlevel_ops), &session->ops);
+	fuse_opt_free_args(&args);
+	/* Such a path is libfuse's way of taking over a connection; the descriptor is its own from here on. */
+	(void)snprintf(device, sizeof(device), "/dev/fd/%d", device_fd);
+	if (!session->fuse || fuse_session_mount(session->fuse, device) != 0) {
+		rc = -EIO;
+		goto out;
+	}
+	session->device_fd = device_fd;
+	device_fd = -1;
+	*ret_session = session;
+	session = NULL;
+out:
+	cmek_session_free(session);
+	if (device_fd >= 0)
+		(void)close(device_fd); /* nothing was written to it */
+	return rc == 0 ? 0 : cmek_error_sys(err, -rc, "setting up the FUSE session");
+}
+
+static void on_wake(int sig)
+{
+	(void)sig;
+}
+
+int cmek_session_run(struct cmek_session *session)
+{
+	struct sigaction action = { .sa_handler = on_wake };
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int rc;
+
+	if (!config)
+		return -ENOMEM;
+	fuse_loop_cfg_set_max_threads(config,
+				      session->params.max_threads ? session->params.max_threads : DEFAULT_THREADS);
+	/* One queue for all threads: with few cores a cloned descriptor for each only adds wake-ups. */
+	fuse_loop_cfg_set_clone_fd(config, 0);
+	(void)sigaction(WAKE_SIGNAL, &action, NULL); /* can't fail with these arguments */
+	session->runner = pthread_self();
+	atomic_store(&session->running, true);
+	rc = fuse_session_loop_mt(session->fuse, config);
+	atomic_store(&session->running, false);
+	fuse_loop_cfg_destroy(config);
+	return rc > 0 ? -rc : rc;
+}
+
+static void sleep_tick(void)
+{
+	const struct timespec tick = { 0, STOP_TICK_MS * 1000000L };
+
+	(void)nanosleep(&tick, NULL); /* sooner is fine */
+}
+
+void cmek_session_stop(struct cmek_session *session)
+{
+	struct pollfd device = { .fd = session->device_fd, .events = POLLIN };
+	int quiet = 0, i;
+
+	/* What the kernel was told to write back may still be on its way in. */
+	for (i = 0; i < STOP_MAX_TICKS && quiet < STOP_QUIET_TICKS && atomic_load(&session->running); i++) {
+		quiet = poll(&device, 1, 0) == 0 ? quiet + 1 : 0;
+		sleep_tick();
+	}
+	fuse_session_exit(session->fuse);
+	/* The signal is lost if it comes between the runner's look at the flag and its wait, so it is sent until heeded. */
+	while (atomic_load(&session->running)) {
+		(void)pthread_kill(session->runner, WAKE_SIGNAL);
+		sleep_tick();
+	}
+}
+
+void cmek_session_free(struct cmek_session *session)
+{
+	if (!session)
+		return;
+	if (session->fuse)
+		fuse_session_destroy(session->fuse);
+	cmek_ops_done(&session->ops);
+	free(session);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_MOUNT_SESSION_H
+#define CMEK_MOUNT_SESSION_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "fs/content/content.h"
+#include "fs/tree/tree.h"
+
+/* The conversation with the kernel over one FUSE connection, from INIT to the unmount. */
+struct cmek_session;
+
+struct cmek_session_params {
+	bool writeback;       /* the kernel may hold dirty pages */
+	bool allow_root;      /* libfuse refuses all but root and the owner, so the kernel may not answer from its caches */
+	unsigned max_threads; /* 0 = 10 */
+	/* The kernel was answered: the mount works. Called once, from a serving thread. */
+	void (*up)(void *arg);
+	void *arg;
+};
+
+/*
+ * device_fd: a mounted connection, taken over. tree and content are borrowed. Nothing is answered before
+ * cmek_session_run(). Kind system.
+ */
+int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content *content,
+		     const struct cmek_session_params *params, struct cmek_session **ret_session, struct cmek_error *err);
+
+/* Serves until the file system is unmounted or cmek_session_stop() is heeded: 0, else -errno of the connection. */
+int cmek_session_run(struct cmek_session *session);
+
+/*
+ * Makes cmek_session_run() return, from another thread, while users may still have files open: answers what is under
+ * way (as long as it comes without a pause, at most 10 s), then ends. Returns when run has, or is about to.
+ */
+void cmek_session_stop(struct cmek_session *session);
+
+/* Closes the connection; after run. NULL allowed. */
+void cmek_session_free(struct cmek_session *session);
+
+#endif
