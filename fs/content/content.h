@@ -48,8 +48,8 @@ int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *
 		     struct cmek_error *err);
 /* Commits everything, stops the thread, frees. Returns the first error of the last commit. NULL allowed. */
 int cmek_content_free(struct cmek_content *content);
-/* Every change of every file into the store, flushed (syncfs, orderly unmount). */
-int cmek_content_sync_all(struct cmek_content *content);
+/* Every change of every file into the store, which the caller then flushes as a whole (syncfs, orderly unmount). */
+int cmek_content_commit_all(struct cmek_content *content);
 
 /*
  * Opens, or joins those who have it open. fd: a read-write store descriptor the caller already has (just created),

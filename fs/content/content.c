@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The content layer as a whole: made, freed, and the buffers its threads work in.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/crypto.h"
+#include "fs/content/ofile.h"
+
+#define HELD_MAX_DEFAULT (UINT64_C(64) << 20)
+#define MAP_CACHE_DEFAULT (UINT64_C(64) << 20)
+#define COMMIT_MS_DEFAULT 5000u
+#define KEYS_KEPT 4096u
+
+static void scratch_free(void *arg)
+{
+	struct cmek_scratch *scratch = arg;
+
+	if (scratch == NULL)
+		return;
+	free(scratch->stored);
+	if (scratch->plain != NULL)
+		cmek_wipe(scratch->plain, CMEK_BLOCK_MAX);
+	free(scratch->plain);
+	free(scratch);
+}
+
+struct cmek_scratch *cmek_scratch_get(struct cmek_content *content)
+{
+	struct cmek_scratch *scratch = pthread_getspecific(content->scratch);
+
+	if (scratch != NULL)
+		return scratch;
+	scratch = calloc(1, sizeof(*scratch));
+	if (scratch == NULL)
+		return NULL;
+	scratch->stored = malloc(CMEK_RUN_MAX + CMEK_BLOCK_MAX);
+	scratch->plain = malloc(CMEK_BLOCK_MAX);
+	if (scratch->stored == NULL || scratch->plain == NULL ||
+	    pthread_setspecific(content->scratch, scratch) != 0) {
+		scratch_free(scratch);
+		return NULL;
+	}
+	return scratch;
+}
+
+static void set_params(struct cmek_content *content, const struct cmek_content_params *params)
+{
+	content->params = *params;
+	if (content->params.held_max_bytes == 0)
+		content->params.held_max_bytes = HELD_MAX_DEFAULT;
+	if (content->params.map_cache_bytes == 0)
+		content->params.map_cache_bytes = MAP_CACHE_DEFAULT;
+	if (content->params.commit_ms == 0)
+		content->params.commit_ms = COMMIT_MS_DEFAULT;
+	content->max_groups = content->params.map_cache_bytes / sizeof(struct cmek_group) + 1;
+	content->n_buckets = content->max_groups * 2 | 1;
+}
+
+static int start_committer(struct cmek_content *content)
+{
+	pthread_condattr_t attr;
+	int r;
+
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&content->files_cond, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	r = pthread_create(&content->committer, NULL, cmek_committer_main, content);
+	if (r != 0)
+		(void)pthread_cond_destroy(&content->files_cond);
+	return -r;
+}
+
+static void free_tables(struct cmek_content *content)
+{
+	cmek_key_cache_free(content->keys);
+	free(content->files);
+	free(content->groups);
+	free(content);
+}
+
+int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *host,
+		     const struct cmek_content_params *params, struct cmek_content **ret_content,
+		     struct cmek_error *err)
+{
+	struct cmek_content *content = calloc(1, sizeof(*content));
+	int r;
+
+	if (content == NULL)
+		return cmek_error_sys(err, ENOMEM, "content layer");
+	content->ring = ring;
+	content->host = *host;
+	set_params(content, params);
+	cmek_random(content->mount_id, sizeof(content->mount_id));
+	(void)pthread_mutex_init(&content->files_lock, NULL);
+	(void)pthread_mutex_init(&content->groups_lock, NULL);
+	content->groups = calloc(content->n_buckets, sizeof(struct cmek_group *));
+	r = content->groups != NULL ? cmek_ofile_table_new(content) : -ENOMEM;
+	if (r == 0)
+		r = cmek_key_cache_new(ring, KEYS_KEPT, &content->keys);
+	if (r == 0)
+		r = -pthread_key_create(&content->scratch, scratch_free);
+	if (r < 0) {
+		free_tables(content);
+		return cmek_error_sys(err, -r, "content layer");
+	}
+	r = start_committer(content);
+	if (r < 0) {
+		(void)pthread_key_delete(content->scratch);
+		free_tables(content);
+		return cmek_error_sys(err, -r, "committer thread");
+	}
+	*ret_content = content;
+	return 0;
+}
+
+int cmek_content_free(struct cmek_content *content)
+{
+	int r;
+
+	if (content == NULL)
+		return 0;
+	(void)pthread_mutex_lock(&content->files_lock);
+	content->stopping = true;
+	(void)pthread_cond_signal(&content->files_cond);
+	(void)pthread_mutex_unlock(&content->files_lock);
+	(void)pthread_join(content->committer, NULL);
+	r = cmek_content_commit_all(content);
+	cmek_ofile_table_drop(content);
+	/* Threads that already ended freed theirs; this thread's own is freed here. */
+	scratch_free(pthread_getspecific(content->scratch));
+	(void)pthread_key_delete(content->scratch);
+	(void)pthread_cond_destroy(&content->files_cond);
+	(void)pthread_mutex_destroy(&content->files_lock);
+	(void)pthread_mutex_destroy(&content->groups_lock);
+	free_tables(content);
+	return r;
+}

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The life of a file's shared state: opened, found, queued for commit, closed; its size and modification time; what
+ * its first map page says. Knows nothing of single blocks.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/crypto.h"
+#include "base/io.h"
+#include "fs/content/ofile.h"
+
+enum { FILE_BUCKETS = 1 << 14 };
+
+static struct cmek_ofile **bucket_of(struct cmek_content *content, uint64_t node)
+{
+	return content->files + (node * UINT64_C(0x9e3779b97f4a7c15) >> 32) % FILE_BUCKETS;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+int cmek_ofile_table_new(struct cmek_content *content)
+{
+	content->files = calloc(FILE_BUCKETS, sizeof(struct cmek_ofile *));
+	return content->files != NULL ? 0 : -ENOMEM;
+}
+
+static void ofile_destroy(struct cmek_ofile *file)
+{
+	cmek_group_drop_from(file, 0);
+	cmek_absent_done(&file->absent);
+	if (file->fd >= 0)
+		(void)close(file->fd); /* nothing is deferred to the close of a store file that fsync would not have told */
+	(void)pthread_mutex_destroy(&file->commit_lock);
+	(void)pthread_rwlock_destroy(&file->lock);
+	(void)pthread_mutex_destroy(&file->dirty_lock);
+	(void)pthread_mutex_destroy(&file->absent_lock);
+	free(file);
+}
+
+void cmek_ofile_table_drop(struct cmek_content *content)
+{
+	struct cmek_ofile *file;
+	size_t i;
+
+	for (i = 0; i < FILE_BUCKETS; i++) {
+		while ((file = content->files[i]) != NULL) {
+			content->files[i] = file->hash_next;
+			ofile_destroy(file);
+		}
+	}
+}
+
+static struct cmek_ofile *ofile_new(struct cmek_content *content, uint64_t node)
+{
+	struct cmek_ofile *file = calloc(1, sizeof(*file));
+	pthread_rwlockattr_t attr;
+
+	if (file == NULL)
+		return NULL;
+	file->content = content;
+	file->node = node;
+	file->fd = -1;
+	file->refs = 1;
+	(void)pthread_mutex_init(&file->commit_lock, NULL);
+	(void)pthread_rwlockattr_init(&attr);
+	/* Extending writers must not starve behind a stream of readers; nobody takes the lock twice. */
+	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	(void)pthread_rwlock_init(&file->lock, &attr);
+	(void)pthread_rwlockattr_destroy(&attr);
+	(void)pthread_mutex_init(&file->dirty_lock, NULL);
+	(void)pthread_mutex_init(&file->absent_lock, NULL);
+	return file;
+}
+
+static struct cmek_ofile *find_locked(struct cmek_content *content, uint64_t node)
+{
+	struct cmek_ofile *file = *bucket_of(content, node);
+
+	while (file != NULL && file->node != node)
+		file = file->hash_next;
+	if (file != NULL)
+		file->refs++;
+	return file;
+}
+
+struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node)
+{
+	struct cmek_ofile *file;
+
+	(void)pthread_mutex_lock(&content->files_lock);
+	file = find_locked(content, node);
+	(void)pthread_mutex_unlock(&content->files_lock);
+	return file;
+}
+
+/* The node's state with a reference, made if there is none. */
+static struct cmek_ofile *find_or_insert(struct cmek_content *content, uint64_t node)
+{
+	struct cmek_ofile *file = cmek_ofile_find(content, node), *made;
+
+	if (file != NULL)
+		return file;
+	made = ofile_new(content, node);
+	if (made == NULL)
+		return NULL;
+	(void)pthread_mutex_lock(&content->files_lock);
+	file = find_locked(content, node);
+	if (file == NULL) {
+		struct cmek_ofile **p = bucket_of(content, node);
+
+		made->hash_next = *p;
+		*p = file = made;
+		made = NULL;
+	}
+	(void)pthread_mutex_unlock(&content->files_lock);
+	if (made != NULL)
+		ofile_destroy(made);
+	return file;
+}
+
+static void queue_unlink_locked(struct cmek_content *content, struct cmek_ofile *file)
+{
+	if (!file->queued)
+		return;
+	*(file->queue_prev ? &file->queue_prev->queue_next : &content->queue_head) = file->queue_next;
+	*(file->queue_next ? &file->queue_next->queue_prev : &content->queue_tail) = file->queue_prev;
+	file->queue_prev = file->queue_next = NULL;
+	file->queued = false;
+	content->n_queued--;
+}
+
+void cmek_ofile_queue(struct cmek_ofile *file)
+{
+	struct cmek_content *content = file->content;
+
+	if (atomic_load(&file->queued))
+		return;
+	(void)pthread_mutex_lock(&content->files_lock);
+	if (!file->queued) {
+		file->queued_ms = now_ms();
+		file->queue_prev = content->queue_tail;
+		*(content->queue_tail ? &content->queue_tail->queue_next : &content->queue_head) = file;
+		content->queue_tail = file;
+		file->queued = true;
+		content->n_queued++;
+	}
+	(void)pthread_mutex_unlock(&content->files_lock);
+}
+
+struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min_age_ms, uint64_t *ret_wait_ms)
+{
+	struct cmek_ofile *file;
+	uint64_t age;
+
+	(void)pthread_mutex_lock(&content->files_lock);
+	file = content->queue_head;
+	*ret_wait_ms = min_age_ms;
+	if (file != NULL) {
+		age = now_ms() - file->queued_ms;
+		if (age >= min_age_ms) {
+			queue_unlink_locked(content, file);
+			file->refs++;
+		} else {
+			*ret_wait_ms = min_age_ms - age;
+			file = NULL;
+		}
+	}
+	(void)pthread_mutex_unlock(&content->files_lock);
+	return file;
+}
+
+/* The last reference takes the file out of the table, unless it still has changes to write. */
+void cmek_ofile_unref(struct cmek_ofile *file)
+{
+	struct cmek_content *content = file->content;
+	struct cmek_ofile **p;
+	bool last = false;
+
+	(void)pthread_mutex_lock(&content->files_lock);
+	assert(file->refs > 0);
+	if (--file->refs == 0 && !cmek_commit_needed(file)) {
+		for (p = bucket_of(content, file->node); *p != file; p = &(*p)->hash_next)
+			;
+		*p = file->hash_next;
+		queue_unlink_locked(content, file);
+		last = true;
+	}
+	(void)pthread_mutex_unlock(&content->files_lock);
+	if (last)
+		ofile_destroy(file);
+}
+
+void cmek_ofile_close(struct cmek_ofile *file)
+{
+	struct cmek_content *content;
+	bool last;
+
+	if (file == NULL)
+		return;
+	content = file->content;
+	(void)pthread_mutex_lock(&content->files_lock);
+	last = file->refs == 1;
+	(void)pthread_mutex_unlock(&content->files_lock);
+	if (last && cmek_commit_needed(file) && cmek_content_commit(file) < 0)
+		cmek_ofile_queue(file); /* recorded and reported; the committer tries again */
+	cmek_ofile_unref(file);
+}
+
+/* Opens the store file if that was not done yet; file.lock held exclusively. */
+static int open_fd_locked(struct cmek_ofile *file, int fd)
+{
+	struct cmek_content *content = file->content;
+	struct stat st;
+	int r;
+
+	if (file->fd >= 0)
+		return 0;
+	file->writable = fd >= 0;
+	if (fd < 0 && !content->params.read_only) {
+		fd = content->host.open_store(content->host.arg, file->node, true);
+		file->writable = fd >= 0;
+	}
+	/* A file that its owner may only read is opened so; a write to it is then refused as on the store. */
+	if (fd < 0 && (content->params.read_only || fd == -EACCES || fd == -EPERM || fd == -EROFS))
+		fd = content->host.open_store(content->host.arg, file->node, false);
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0) {
+		r = -errno;
+		(void)close(fd);
+		return r;
+	}
+	file->fd = fd;
+	file->size = cmek_content_plain_size(content->params.block_size, (uint64_t)st.st_size);
+	atomic_store(&file->loaded, st.st_size == 0); /* an empty file has nothing to load */
+	return 0;
+}
+
+int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool trunc, struct cmek_ofile **ret_file)
+{
+	struct cmek_ofile *file = find_or_insert(content, node);
+	int r, spare = fd;
+
+	if (file == NULL) {
+		if (fd >= 0)
+			(void)close(fd);
+		return -ENOMEM;
+	}
+	(void)pthread_rwlock_wrlock(&file->lock);
+	r = open_fd_locked(file, fd);
+	if (file->fd == fd)
+		spare = -1;
+	(void)pthread_rwlock_unlock(&file->lock);
+	if (spare >= 0)
+		(void)close(spare);
+	if (r == 0 && trunc)
+		r = cmek_content_truncate(file, 0);
+	if (r < 0) {
+		cmek_ofile_unref(file);
+		return r;
+	}
+	*ret_file = file;
+	return 0;
+}
+
+static int load_trailer(struct cmek_ofile *file, struct cmek_map_trailer *ret_trailer)
+{
+	uint8_t page[CMEK_MAP_BYTES], entries[CMEK_MAP_ENTRIES_BYTES];
+	struct cmek_secret *key = NULL;
+	struct cmek_map_head head;
+	ssize_t n;
+	int r;
+
+	n = cmek_pread_full(file->fd, page, sizeof(page), 0);
+	if (n < 0)
+		return (int)n;
+	if (n < (ssize_t)sizeof(page))
+		return -EBADMSG;
+	r = cmek_map_head_decode(page, &head);
+	if (r == 0)
+		r = cmek_key_cache_get(file->content->keys, head.dek, head.salt, head.file_id, &key);
+	if (r == 0)
+		r = cmek_map_open(key, &head, file->content->params.block_size, 0, page, entries, ret_trailer);
+	cmek_secret_free(key);
+	if (r == 0)
+		memcpy(file->file_id, head.file_id, CMEK_FILE_ID_LEN);
+	return r;
+}
+
+/* Takes what the first map page says for the truth; a store file that a crash left longer is cut to it. */
+static int load_locked(struct cmek_ofile *file)
+{
+	uint32_t block_size = file->content->params.block_size;
+	struct cmek_map_trailer trailer;
+	struct stat st;
+	uint32_t i;
+	int r;
+
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	if (st.st_size > (off_t)CMEK_MAP_BYTES) {
+		r = load_trailer(file, &trailer);
+		if (r < 0)
+			return r;
+		for (i = 0; i < trailer.n_absent && r == 0; i++)
+			r = cmek_absent_add(&file->absent, trailer.absent[i].first, trailer.absent[i].count);
+		if (r < 0)
+			return r;
+		file->size = trailer.plain_size;
+		file->has_id = true;
+	}
+	if ((uint64_t)st.st_size > cmek_stored_size(block_size, file->size) && file->writable &&
+	    ftruncate(file->fd, (off_t)cmek_stored_size(block_size, file->size)) < 0)
+		return -errno;
+	atomic_store_explicit(&file->loaded, true, memory_order_release);
+	return 0;
+}
+
+int cmek_ofile_load(struct cmek_ofile *file)
+{
+	int r = 0;
+
+	if (atomic_load_explicit(&file->loaded, memory_order_acquire))
+		return 0;
+	(void)pthread_rwlock_wrlock(&file->lock);
+	if (!atomic_load(&file->loaded))
+		r = load_locked(file);
+	(void)pthread_rwlock_unlock(&file->lock);
+	return r;
+}
+
+void cmek_ofile_fail(struct cmek_ofile *file, int error, const char *what)
+{
+	int none = 0;
+
+	(void)atomic_compare_exchange_strong(&file->error, &none, error);
+	file->content->host.report(file->content->host.arg, file->node, error, what);
+}
+
+int cmek_ofile_flush(struct cmek_ofile *file)
+{
+	return atomic_load(&file->error);
+}
+
+uint64_t cmek_ofile_size(const struct cmek_ofile *file)
+{
+	return atomic_load(&file->size);
+}
+
+void cmek_ofile_set_size_locked(struct cmek_ofile *file, uint64_t size)
+{
+	file->size = size;
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	file->size_dirty = true;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
+}
+
+bool cmek_ofile_mtime(struct cmek_ofile *file, struct timespec *ret_mtime)
+{
+	bool valid;
+
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	valid = file->mtime_valid;
+	if (valid)
+		*ret_mtime = file->mtime;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
+	return valid;
+}
+
+static void set_mtime(struct cmek_ofile *file, struct timespec mtime)
+{
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	file->mtime = mtime;
+	file->mtime_valid = true;
+	file->mtime_dirty = true;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
+}
+
+void cmek_ofile_set_mtime(struct cmek_ofile *file, struct timespec mtime)
+{
+	set_mtime(file, mtime);
+	cmek_ofile_queue(file);
+}
+
+void cmek_ofile_touch(struct cmek_ofile *file)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); /* can't fail; the clock that store file systems use */
+	set_mtime(file, now);
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_CONTENT_OFILE_H
+#define CMEK_CONTENT_OFILE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "fs/content/absent.h"
+#include "fs/content/content.h"
+#include "fs/content/key_cache.h"
+#include "fs/content/map_page.h"
+
+/*
+ * The inside of the content layer, shared by its own files only.
+ *
+ * Locks, in the order they are taken (doc/locking.md):
+ *   file.commit_lock  -> file.lock -> group.lock -> file.dirty_lock, file.absent_lock
+ *   content.files_lock and content.groups_lock: short, nothing is taken under them, no I/O.
+ */
+
+/* An encrypted block that is newer than the store's. Owned by its group; immutable. */
+struct cmek_held {
+	uint32_t len;
+	uint8_t data[];
+};
+
+/*
+ * The decoded map page of one group, with the blocks that wait. In memory while somebody uses it (refs > 0, which a
+ * dirty one always has), then for as long as the cache has room.
+ */
+struct cmek_group {
+	/* constant */
+	struct cmek_ofile *file;
+	uint64_t index;
+	/* content.groups_lock */
+	struct cmek_group *hash_next;
+	struct cmek_group *file_prev, *file_next; /* all groups of the file */
+	struct cmek_group *lru_prev, *lru_next;   /* only while refs == 0 */
+	unsigned refs;
+	/* set once, under lock */
+	atomic_bool loaded;
+	/* lock: shared to read entries and blocks, exclusive to change them or what they describe in the store */
+	pthread_rwlock_t lock;
+	bool dirty;                /* on file.dirty, the page in the store is older */
+	unsigned n_held;
+	uint64_t live[2];          /* bit i: the map page in the store has an entry for block i */
+	struct cmek_held *held[CMEK_GROUP_BLOCKS];
+	uint8_t entries[CMEK_MAP_ENTRIES_BYTES];
+	/* file.dirty_lock */
+	struct cmek_group *dirty_next;
+};
+
+struct cmek_ofile {
+	/* constant */
+	struct cmek_content *content;
+	uint64_t node;
+	/* content.files_lock */
+	struct cmek_ofile *hash_next;
+	struct cmek_ofile *queue_prev, *queue_next; /* while queued */
+	unsigned refs;
+	uint64_t queued_ms; /* when it was queued, monotonic */
+	atomic_bool queued; /* waits for the committer; written under files_lock */
+	/* content.groups_lock */
+	struct cmek_group *groups;
+	/* one commit at a time; outermost */
+	pthread_mutex_t commit_lock;
+	/* lock: shared for reads, writes inside the size and commits; exclusive for whatever changes the fields below */
+	pthread_rwlock_t lock;
+	int fd;             /* of the store file; -1 until opened */
+	bool writable;      /* fd is read-write */
+	atomic_bool loaded; /* group 0 was read: size, file_id, absent are true */
+	bool has_id;
+	uint8_t file_id[CMEK_FILE_ID_LEN];
+	_Atomic uint64_t size;
+	/* dirty_lock: the rest */
+	pthread_mutex_t dirty_lock;
+	struct cmek_group *dirty; /* groups to write, each with a reference */
+	atomic_uint n_dirty;
+	bool size_dirty;          /* the sealed size in the store is older */
+	bool mtime_dirty;         /* the store's mtime is not mtime */
+	bool mtime_valid;
+	struct timespec mtime;
+	atomic_int error;         /* first error of deferred work, until the last close */
+	atomic_uint_fast64_t held_bytes;
+	/* absent_lock (and file.lock shared at least) */
+	pthread_mutex_t absent_lock;
+	struct cmek_absent absent;
+};
+
+struct cmek_content {
+	/* constant */
+	struct cmek_keyring *ring;
+	struct cmek_content_host host;
+	struct cmek_content_params params;
+	struct cmek_key_cache *keys;
+	uint8_t mount_id[16];
+	pthread_key_t scratch;
+	pthread_t committer;
+	/* files_lock: the table of files and the queue of those with changes, oldest first */
+	pthread_mutex_t files_lock;
+	pthread_cond_t files_cond; /* the committer waits */
+	struct cmek_ofile **files;
+	struct cmek_ofile *queue_head, *queue_tail;
+	size_t n_queued;
+	bool stopping;
+	/* groups_lock: the cache of groups */
+	pthread_mutex_t groups_lock;
+	struct cmek_group **groups;
+	struct cmek_group *lru_head, *lru_tail; /* head = oldest */
+	size_t n_groups, max_groups, n_buckets;
+	/* held everywhere */
+	atomic_uint_fast64_t held_bytes;
+};
+
+/* Per-thread buffers: ciphertext of one write, plaintext of one block (wiped after use). */
+struct cmek_scratch {
+	uint8_t *stored; /* CMEK_RUN_MAX + CMEK_BLOCK_MAX bytes */
+	uint8_t *plain;  /* CMEK_BLOCK_MAX bytes */
+};
+#define CMEK_RUN_MAX (1u << 20)
+struct cmek_scratch *cmek_scratch_get(struct cmek_content *content); /* NULL: no memory */
+
+/* ofile.c: the table of files, used by content.c and commit.c. */
+int cmek_ofile_table_new(struct cmek_content *content);
+/* Forgets every file, with changes that could not be written; nobody may have one open any more. */
+void cmek_ofile_table_drop(struct cmek_content *content);
+/*
+ * Takes the file that has waited longest off the queue if that is min_age_ms or more, with a reference for the caller;
+ * else NULL, and *ret_wait_ms says how long to wait.
+ */
+struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min_age_ms, uint64_t *ret_wait_ms);
+/* Gives a reference back without trying to commit. */
+void cmek_ofile_unref(struct cmek_ofile *file);
+
+/* ofile.c: reads group 0 if it was not yet. Call without file.lock. 0 or -errno. */
+int cmek_ofile_load(struct cmek_ofile *file);
+/* Puts the file on the committer's queue if it isn't. After the change itself was marked. */
+void cmek_ofile_queue(struct cmek_ofile *file);
+/* Records an error of deferred work. */
+void cmek_ofile_fail(struct cmek_ofile *file, int error, const char *what);
+/* A write happened now: the modification time is known here from now on. */
+void cmek_ofile_touch(struct cmek_ofile *file);
+/* Size changed; file.lock held exclusively. */
+void cmek_ofile_set_size_locked(struct cmek_ofile *file, uint64_t size);
+
+/*
+ * group.c: the group with a reference, its page loaded. fresh: the caller overwrites all of it, so a page that can't be
+ * read does not matter. file.lock is held (either way). -EBADMSG, -EIO, -ENOMEM.
+ */
+int cmek_group_get(struct cmek_ofile *file, uint64_t index, bool fresh, struct cmek_group **ret_group);
+/* The group only if it is in memory, else NULL. */
+struct cmek_group *cmek_group_peek(struct cmek_ofile *file, uint64_t index);
+void cmek_group_put(struct cmek_group *group);
+/* Marks as different from the store (group.lock held exclusively). */
+void cmek_group_dirty_locked(struct cmek_group *group);
+/* Drops every group from `first` on with all that waits in them; file.lock held exclusively. */
+void cmek_group_drop_from(struct cmek_ofile *file, uint64_t first);
+/* Puts a sealed block to the held ones / removes one; group.lock held exclusively. NULL held = just remove. */
+void cmek_group_hold_locked(struct cmek_group *group, unsigned i, struct cmek_held *held);
+
+static inline uint8_t *cmek_group_entry(struct cmek_group *group, unsigned i)
+{
+	return group->entries + i * CMEK_ENTRY_BYTES;
+}
+
+static inline bool cmek_group_is_live(const struct cmek_group *group, unsigned i)
+{
+	return group->live[i / 64] >> (i % 64) & 1;
+}
+
+/* read.c: plaintext of one whole block into plain (len bytes, its plain length); group.lock held, either way. */
+int cmek_block_read_locked(struct cmek_group *group, uint64_t block, uint32_t len, uint8_t *plain);
+
+/*
+ * commit.c: what waits into the store, in order, not flushed. file.commit_lock and file.lock (either way) are held.
+ * Errors are recorded by the caller.
+ */
+int cmek_commit_locked(struct cmek_ofile *file);
+bool cmek_commit_needed(struct cmek_ofile *file);
+/* The committer thread; arg is the content. */
+void *cmek_committer_main(void *arg);
+
+#endif
