@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * cmekctl: finds the verb and calls it. It knows the names of the verbs and nothing of what they do; each group of
+ * verbs is a file ctl_GROUP.c of its own.
+ */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/ctl.h"
+
+static const struct cmek_ctl_verb groups[] = {
+	{ "key", "make, describe, rotate, disable and delete keys in their KMS", cmek_ctl_key },
+	{ NULL, NULL, NULL },
+};
+
+/* The help of a dispatcher lists its verbs below the sentence about it. */
+static void build_about(const struct cmek_ctl_verb *verbs, const char *about, char *buf, size_t max)
+{
+	size_t n = (size_t)snprintf(buf, max, "%s\n\ncommands:", about);
+
+	for (size_t i = 0; verbs[i].name && n < max; i++)
+		n += (size_t)snprintf(buf + n, max - n, "\n  %-20s %s", verbs[i].name, verbs[i].summary);
+}
+
+int cmek_ctl_dispatch(struct cmek_tool *tool, const struct cmek_ctl_verb *verbs, const char *about, int argc,
+		      char **argv)
+{
+	char text[4096];
+	struct cmek_tool_command command = { .synopsis = "COMMAND [options] ...", .about = text, .min_operands = 1,
+					     .max_operands = -1, .stop_at_operand = true };
+	struct cmek_tool_args args;
+	size_t len;
+
+	build_about(verbs, about, text, sizeof(text));
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while (cmek_tool_next(&args) != 0)
+		; /* there are only common options here */
+	for (size_t i = 0; verbs[i].name; i++) {
+		if (strcmp(verbs[i].name, args.argv[0]) != 0)
+			continue;
+		len = strlen(tool->program);
+		snprintf(tool->program + len, sizeof(tool->program) - len, " %s", verbs[i].name);
+		return verbs[i].run(tool, args.argc, args.argv);
+	}
+	cmek_tool_usage(tool, "'%s' is not a command", args.argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+	struct cmek_tool tool;
+
+	cmek_tool_init(&tool, "cmekctl");
+	return cmek_ctl_dispatch(&tool, groups, "Administers cmekfs volumes and their keys.", argc, argv);
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * cmekctl key: the KMS side of keys, through the provider interface. It knows no provider; what one can't do, the
+ * library says.
+ */
+#include "config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "kms/kms.h"
+#include "tools/ctl.h"
+
+enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS };
+
+#define PASSPHRASE_FILE_OPTION \
+	{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" }
+
+static const struct cmek_tool_option create_options[] = {
+	{ OPT_PASSPHRASE, "passphrase", NULL, "protect a new local key store by a passphrase" },
+	PASSPHRASE_FILE_OPTION,
+	{ 0, NULL, NULL, NULL },
+};
+static const struct cmek_tool_option schedule_options[] = {
+	{ OPT_DAYS, "days", "N", "days until the key is destroyed; local keys: 0 to 30 [7]" },
+	PASSPHRASE_FILE_OPTION,
+	{ 0, NULL, NULL, NULL },
+};
+static const struct cmek_tool_option plain_options[] = {
+	PASSPHRASE_FILE_OPTION,
+	{ 0, NULL, NULL, NULL },
+};
+
+/* What all verbs of the group share: the command line, and the opened key. */
+struct key_run {
+	struct cmek_tool *tool;
+	struct cmek_kms *kms;
+	const char *uri;
+	bool passphrase;
+	unsigned days;
+	struct cmek_error err;
+};
+
+/* Parses the command line and opens the key: 0, or -errno with run->err set. */
+static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_tool_command *command, int argc,
+		 char **argv)
+{
+	struct cmek_kms_options opts = { .ask_passphrase = cmek_tool_ask_passphrase };
+	struct cmek_tool_args args;
+	int id;
+
+	memset(run, 0, sizeof(*run));
+	run->tool = tool;
+	run->days = CMEK_KMS_DAYS_DEFAULT;
+	cmek_tool_args_init(&args, tool, command, argc, argv);
+	while ((id = cmek_tool_next(&args)) != 0) {
+		if (id == OPT_PASSPHRASE)
+			run->passphrase = true;
+		else if (id == OPT_PASSPHRASE_FILE)
+			opts.passphrase_file = args.value;
+		else if (id == OPT_DAYS)
+			run->days = (unsigned)cmek_tool_number(&args, 0, 3650);
+	}
+	run->uri = args.argv[0];
+	return cmek_kms_open(run->uri, NULL, &opts, &run->kms, &run->err);
+}
+
+/* The exit code: of the error if there is one, else whether the results could be written. */
+static int finish(struct key_run *run, int rc)
+{
+	int code = rc < 0 ? cmek_tool_fail(run->tool, &run->err) : cmek_tool_done(run->tool);
+
+	cmek_kms_close(run->kms);
+	return code;
+}
+
+static json_t *time_or_null(int64_t unix_seconds)
+{
+	char text[CMEK_TIME_TEXT];
+
+	if (unix_seconds == 0)
+		return json_null();
+	cmek_time_encode(unix_seconds, text);
+	return json_string(text);
+}
+
+static const char *time_text(int64_t unix_seconds, char buf[CMEK_TIME_TEXT])
+{
+	if (unix_seconds == 0)
+		return "-";
+	cmek_time_encode(unix_seconds, buf);
+	return buf;
+}
+
+static const char *or_dash(const char *text)
+{
+	return text && text[0] ? text : "-";
+}
+
+/* Stable names: documented in cmekctl(8). */
+static json_t *info_json(const struct cmek_kms_info *info)
+{
+	json_t *versions = json_array();
+
+	for (size_t i = 0; i < info->n_versions; i++) {
+		const struct cmek_kms_version *v = &info->versions[i];
+
+		if (json_array_append_new(versions, json_pack("{s:s, s:s, s:o}", "version", v->id, "state",
+							      cmek_kms_state_name(v->state), "created",
+							      time_or_null(v->created))) < 0) {
+			json_decref(versions);
+			return NULL;
+		}
+	}
+	return json_pack("{s:s, s:s, s:s?, s:o, s:o, s:s?, s:s?, s:s?, s:o}", "key", info->resolved, "state",
+			 cmek_kms_state_name(info->state), "primary_version", info->primary_version, "created",
+			 time_or_null(info->created), "deletion_date", time_or_null(info->deletion_date), "origin",
+			 info->origin, "protection_level", info->protection_level, "protected_by", info->protected_by,
+			 "versions", versions);
+}
+
+static void print_info(const struct cmek_tool *tool, const struct cmek_kms_info *info)
+{
+	char date[CMEK_TIME_TEXT];
+
+	cmek_tool_say(tool, "key:           %s", info->resolved);
+	cmek_tool_say(tool, "state:         %s", cmek_kms_state_name(info->state));
+	if (info->deletion_date)
+		cmek_tool_say(tool, "%s     %s", info->state == CMEK_KMS_DESTROYED ? "destroyed:" : "deletion: ",
+			      time_text(info->deletion_date, date));
+	cmek_tool_say(tool, "created:       %s", time_text(info->created, date));
+	cmek_tool_say(tool, "origin:        %s (%s)", or_dash(info->origin), or_dash(info->protection_level));
+	cmek_tool_say(tool, "protected by:  %s", or_dash(info->protected_by));
+	cmek_tool_say(tool, "versions:");
+	for (size_t i = 0; i < info->n_versions; i++) {
+		const struct cmek_kms_version *v = &info->versions[i];
+		bool primary = info->primary_version && strcmp(info->primary_version, v->id) == 0;
+
+		cmek_tool_say(tool, "  %-12s %-17s %s%s", v->id, cmek_kms_state_name(v->state),
+			      time_text(v->created, date), primary ? "  primary" : "");
+	}
+}
+
+static int run_describe(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] KEY", .about = "Shows the state of a key and its versions.",
+		.options = plain_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_kms_info info = { 0 };
+	struct key_run run;
+	json_t *json;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = cmek_kms_describe(run.kms, &info, &run.err);
+	if (rc == 0) {
+		print_info(tool, &info);
+		json = info_json(&info);
+		cmek_tool_json(tool, &json);
+	}
+	cmek_kms_info_done(&info);
+	return finish(&run, rc);
+}
+
+static void print_list(const struct cmek_tool *tool, const struct cmek_kms_info *infos, size_t n)
+{
+	int width = 3;
+
+	for (size_t i = 0; i < n; i++) {
+		if ((int)strlen(infos[i].resolved) > width)
+			width = (int)strlen(infos[i].resolved);
+	}
+	cmek_tool_say(tool, "%-*s  %-16s  %-7s  %-20s  %s", width, "KEY", "STATE", "VERSION", "CREATED", "DELETION");
+	for (size_t i = 0; i < n; i++) {
+		char created[CMEK_TIME_TEXT], deletion[CMEK_TIME_TEXT];
+
+		cmek_tool_say(tool, "%-*s  %-16s  %-7s  %-20s  %s", width, infos[i].resolved,
+			      cmek_kms_state_name(infos[i].state), or_dash(infos[i].primary_version),
+			      time_text(infos[i].created, created), time_text(infos[i].deletion_date, deletion));
+	}
+}
+
+static json_t *list_json(const struct cmek_kms_info *infos, size_t n)
+{
+	json_t *keys = json_array();
+
+	for (size_t i = 0; i < n; i++) {
+		if (json_array_append_new(keys, info_json(&infos[i])) < 0) {
+			json_decref(keys);
+			return NULL;
+		}
+	}
+	return json_pack("{s:o}", "keys", keys);
+}
+
+static int run_list(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] PROVIDER",
+		.about = "Lists the keys of a provider: \"local:\" means this user's local key store.",
+		.options = plain_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_kms_info *infos = NULL;
+	struct key_run run;
+	size_t n = 0;
+	json_t *json;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = cmek_kms_list(run.kms, &infos, &n, &run.err);
+	if (rc == 0) {
+		print_list(tool, infos, n);
+		json = list_json(infos, n);
+		cmek_tool_json(tool, &json);
+	}
+	for (size_t i = 0; i < n; i++)
+		cmek_kms_info_done(&infos[i]);
+	free(infos);
+	return finish(&run, rc);
+}
+
+/* After a change: a sentence on a terminal, the key as it is now in JSON. */
+static int describe_as_json(struct key_run *run)
+{
+	struct cmek_kms_info info = { 0 };
+	json_t *json;
+	int rc;
+
+	if (!run->tool->json)
+		return 0;
+	rc = cmek_kms_describe(run->kms, &info, &run->err);
+	if (rc == 0) {
+		json = info_json(&info);
+		cmek_tool_json(run->tool, &json);
+	}
+	cmek_kms_info_done(&info);
+	return rc;
+}
+
+static int run_create(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] KEY", .about = "Makes a new key with one version.",
+		.options = create_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_kms_create how = { false };
+	struct key_run run;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	how.passphrase = run.passphrase;
+	if (rc == 0)
+		rc = cmek_kms_create(run.kms, &how, &run.err);
+	if (rc == 0) {
+		cmek_tool_say(tool, "created %s", run.uri);
+		rc = describe_as_json(&run);
+	}
+	return finish(&run, rc);
+}
+
+static int run_rotate(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] KEY",
+		.about = "Adds a version to a key: what is wrapped from now on is wrapped under it. Older versions go on\n"
+			 "unwrapping what they have wrapped.",
+		.options = plain_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct key_run run;
+	char *version = NULL;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = cmek_kms_rotate(run.kms, &version, &run.err);
+	if (rc == 0) {
+		cmek_tool_say(tool, "rotated %s: its version is now %s", run.uri, or_dash(version));
+		rc = describe_as_json(&run);
+	}
+	free(version);
+	return finish(&run, rc);
+}
+
+/* The verbs that take a key and change its state. */
+static int change_state(struct cmek_tool *tool, const char *about, const char *done,
+			int (*change)(struct cmek_kms *kms, struct cmek_error *err), int argc, char **argv)
+{
+	const struct cmek_tool_command command = {
+		.synopsis = "[options] KEY", .about = about, .options = plain_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct key_run run;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = change(run.kms, &run.err);
+	if (rc == 0) {
+		cmek_tool_say(tool, "%s is %s", run.uri, done);
+		rc = describe_as_json(&run);
+	}
+	return finish(&run, rc);
+}
+
+static int run_enable(struct cmek_tool *tool, int argc, char **argv)
+{
+	return change_state(tool, "Makes a disabled key usable again.", "enabled", cmek_kms_enable, argc, argv);
+}
+
+static int run_disable(struct cmek_tool *tool, int argc, char **argv)
+{
+	return change_state(tool, "Stops a key from wrapping and unwrapping until it is enabled again.", "disabled",
+			    cmek_kms_disable, argc, argv);
+}
+
+static int run_cancel_deletion(struct cmek_tool *tool, int argc, char **argv)
+{
+	return change_state(tool, "Keeps a key that was to be destroyed. It stays disabled.",
+			    "no longer pending deletion; it is disabled", cmek_kms_cancel_deletion, argc, argv);
+}
+
+static int run_schedule_deletion(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[--days N] KEY",
+		.about = "Stops a key from being used now, and destroys it after some days. Without a backup of the key,\n"
+			 "what only this key has wrapped is then lost for good.",
+		.options = schedule_options, .min_operands = 1, .max_operands = 1,
+	};
+	char text[CMEK_TIME_TEXT];
+	struct key_run run;
+	int64_t date = 0;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = cmek_kms_schedule_deletion(run.kms, run.days, &date, &run.err);
+	if (rc == 0) {
+		if (run.days == 0)
+			cmek_tool_say(tool, "%s is destroyed", run.uri);
+		else
+			cmek_tool_say(tool, "%s will be destroyed on %s", run.uri, time_text(date, text));
+		rc = describe_as_json(&run);
+	}
+	return finish(&run, rc);
+}
+
+int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_ctl_verb verbs[] = {
+		{ "create", "make a new key", run_create },
+		{ "list", "list the keys of a provider", run_list },
+		{ "describe", "show the state of a key and its versions", run_describe },
+		{ "rotate", "add a version to a key", run_rotate },
+		{ "disable", "stop a key from being used", run_disable },
+		{ "enable", "make a disabled key usable again", run_enable },
+		{ "schedule-deletion", "destroy a key after some days", run_schedule_deletion },
+		{ "cancel-deletion", "keep a key that was to be destroyed", run_cancel_deletion },
+		{ NULL, NULL, NULL },
+	};
+
+	return cmek_ctl_dispatch(tool, verbs,
+				 "The KMS side of keys. KEY is local:NAME, a key in this user's local key store.", argc,
+				 argv);
+}
