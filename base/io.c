@@ -233,7 +233,7 @@ static void temp_name(char *out, size_t size)
 
 	cmek_random(random, sizeof(random));
 	cmek_hex_encode(random, sizeof(random), hex);
-	snprintf(out, size, ".cmek-%s.tmp", hex);
+	snprintf(out, size, CMEK_TEMP_PREFIX "%s" CMEK_TEMP_SUFFIX, hex);
 }
 
 int cmek_replace_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode, struct cmek_error *err)

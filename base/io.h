@@ -27,7 +27,11 @@ int cmek_read_file(int dirfd, const char *path, size_t max, uint8_t **ret_data, 
 /*
  * Replaces dirfd/name by data, all or nothing, durable on return: temporary in the same directory, fsync, rename,
  * fsync of the directory. mode is given to the new file (umask not applied). name has no slash.
+ * A crash can leave the temporary, CMEK_TEMP_PREFIX | 16 hex digits | CMEK_TEMP_SUFFIX: who must not leave such copies
+ * (of keys) behind looks for them by that name.
  */
+#define CMEK_TEMP_PREFIX ".cmek-"
+#define CMEK_TEMP_SUFFIX ".tmp"
 int cmek_replace_file(int dirfd, const char *name, const void *data, size_t len, mode_t mode, struct cmek_error *err);
 
 #endif
