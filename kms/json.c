@@ -89,8 +89,8 @@ int cmek_json_bad(const struct cmek_json_at *at, const char *name, const char *p
 	char path[PATH_MAX_BYTES];
 	const struct cmek_json_at *root = path_of(at, path, sizeof(path));
 
-	return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s: %s%s%s %s", root->what, path,
-			      name && path[0] ? "." : "", name ? name : "", problem);
+	return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s: %s%s%s%s%s", root->what, path,
+			      name && path[0] ? "." : "", name ? name : "", name || path[0] ? " " : "", problem);
 }
 
 bool cmek_json_has(const struct cmek_json_at *at, const char *name)
@@ -119,9 +119,7 @@ int cmek_json_only(const struct cmek_json_at *at, const char *const *names, stru
 			i++;
 		/* The name itself is the writer's: it is not repeated. */
 		if (!names[i])
-			return cmek_json_bad(at, NULL, at->up ? "has a member that this version does not know"
-							      : "a member is not known to this version",
-					     err);
+			return cmek_json_bad(at, NULL, "has a member that this version does not know", err);
 	}
 	return 0;
 }

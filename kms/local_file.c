@@ -5,6 +5,8 @@
  */
 #include "config.h"
 
+#include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,6 +25,7 @@
 #define LOCK_SUFFIX ".lock"
 #define LOCK_RETRY_MS 10
 #define PASSPHRASE_MAX 4096
+#define SWEEP_HEAD_MAX 512
 #define OTHERS (S_IRWXG | S_IRWXO)
 
 static int no_memory(struct cmek_error *err)
@@ -262,6 +265,61 @@ int cmek_local_file_replace(const char *path, const void *data, size_t len, stru
 	if (rc < 0)
 		cmek_error_prefix(err, "writing %s", path);
 	close(dir);
+	return rc;
+}
+
+static bool is_temporary(const char *name)
+{
+	size_t len = strlen(name), prefix = strlen(CMEK_TEMP_PREFIX), suffix = strlen(CMEK_TEMP_SUFFIX);
+
+	return len > prefix + suffix && strncmp(name, CMEK_TEMP_PREFIX, prefix) == 0 &&
+	       strcmp(name + len - suffix, CMEK_TEMP_SUFFIX) == 0;
+}
+
+/* 1 when the file begins so, 0 when not or when it can't be told (it is then not ours), or -errno. */
+static int begins_with(int dir, const char *name, const void *head, size_t head_len)
+{
+	uint8_t buf[SWEEP_HEAD_MAX];
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	ssize_t n;
+
+	if (fd < 0)
+		return 0;
+	n = cmek_pread_full(fd, buf, head_len, 0);
+	close(fd);
+	if (n < 0)
+		return (int)n;
+	return (size_t)n == head_len && memcmp(buf, head, head_len) == 0;
+}
+
+int cmek_local_file_sweep(const char *path, const void *head, size_t head_len, struct cmek_error *err)
+{
+	const char *name = base_name(path);
+	int dir = open_dir(path, (size_t)(name - 1 - path)), rc = 0;
+	struct dirent *entry;
+	DIR *list = NULL;
+
+	assert(head_len <= SWEEP_HEAD_MAX);
+	if (dir < 0)
+		return cmek_error_sys(err, -dir, "opening the directory of %s", path);
+	list = fdopendir(dir);
+	if (!list) {
+		rc = cmek_error_sys(err, errno, "reading the directory of %s", path);
+		close(dir);
+		return rc;
+	}
+	while (rc == 0 && (errno = 0, entry = readdir(list)) != NULL) {
+		if (!is_temporary(entry->d_name))
+			continue;
+		rc = begins_with(dir, entry->d_name, head, head_len);
+		if (rc == 1)
+			rc = unlinkat(dir, entry->d_name, 0) < 0 && errno != ENOENT ? -errno : 0;
+		if (rc < 0)
+			cmek_error_sys(err, -rc, "removing the left-over %s beside %s", entry->d_name, path);
+	}
+	if (rc == 0 && errno != 0)
+		rc = cmek_error_sys(err, errno, "reading the directory of %s", path);
+	closedir(list);
 	return rc;
 }
 

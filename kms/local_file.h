@@ -32,6 +32,11 @@ int cmek_local_file_read_secret(const char *path, enum cmek_purpose purpose, siz
 				struct cmek_secret **ret_secret, struct cmek_error *err);
 /* cmek_replace_file() with mode 0600 in path's directory. */
 int cmek_local_file_replace(const char *path, const void *data, size_t len, struct cmek_error *err);
+/*
+ * Removes temporaries that a crash of cmek_local_file_replace() left in path's directory: those that begin with
+ * head[0..head_len), at most 512 bytes. The caller holds the lock, so none of them is being written.
+ */
+int cmek_local_file_sweep(const char *path, const void *head, size_t head_len, struct cmek_error *err);
 
 /*
  * The right to write, held until the descriptor is closed (flock on PATH.lock, which stays). Waits deadline_ms at

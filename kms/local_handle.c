@@ -157,6 +157,9 @@ int cmek_local_commit(struct cmek_local *l, struct cmek_local_update *u, struct 
 	purge_expired(&u->store, u->now);
 	u->store.sequence++;
 	rc = cmek_local_store_encode(&u->store, &l->keys, &text, &len, err);
+	/* A copy that a crash left behind would outlive the deletion of what is in it. */
+	if (rc == 0)
+		rc = cmek_local_file_sweep(l->path, text, cmek_local_store_head_len(text), err);
 	if (rc == 0)
 		rc = cmek_local_file_replace(l->path, text, len, err);
 	free(text);

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -465,6 +466,15 @@ out:
 	free(text);
 	json_decref(json);
 	return rc;
+}
+
+size_t cmek_local_store_head_len(const char *text)
+{
+	/* encode_body() puts format, version and uuid first; jansson keeps the order. */
+	const char *created = strstr(text, "\"created\"");
+
+	assert(created);
+	return (size_t)(created - text);
 }
 
 /* Keys */

@@ -82,6 +82,8 @@ int cmek_local_store_verify(const struct cmek_local_store *store, const struct c
 /* Store -> text with its MAC, malloced. Kind limit, -EFBIG, when it would exceed CMEK_LOCAL_FILE_MAX. */
 int cmek_local_store_encode(const struct cmek_local_store *store, const struct cmek_local_keys *keys, char **ret_text,
 			    size_t *ret_len, struct cmek_error *err);
+/* How many bytes at the beginning of an encoded text are the same in all texts of that store, and in no other's. */
+size_t cmek_local_store_head_len(const char *text);
 
 /* The key, or NULL. */
 struct cmek_local_key *cmek_local_store_find(struct cmek_local_store *store, const char *name);

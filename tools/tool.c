@@ -161,7 +161,9 @@ int cmek_tool_next(struct cmek_tool_args *args)
 
 		if (id == -1)
 			return end_of_options(args);
-		if (id == '?' && optopt > 0 && optopt < 256)
+		if (id == '?' && optopt > 0 && strncmp(word, "--", 2) == 0)
+			cmek_tool_usage(args->tool, "option '%s' takes no argument", word);
+		if (id == '?' && optopt > 0)
 			cmek_tool_usage(args->tool, "unknown option '-%c'", optopt);
 		if (id == '?')
 			cmek_tool_usage(args->tool, "unknown or ambiguous option '%s'", word);

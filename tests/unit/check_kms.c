@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The front of the KMS layer: which URIs are whose, argument checks, what is left when a call fails. */
+#include "config.h"
+
+#include "kms/kms_uri.h"
+#include "tests/unit/local_fixture.h"
+
+static const struct {
+	const char *uri;
+	enum cmek_kms_service service;
+	enum cmek_kind kind; /* of opening it; NONE = opens */
+} uri_rows[] = {
+	{ "local:db", CMEK_KMS_SERVICE_LOCAL, CMEK_E_NONE },
+	{ "local:", CMEK_KMS_SERVICE_LOCAL, CMEK_E_NONE },
+	{ "local:a.b-c_D9", CMEK_KMS_SERVICE_LOCAL, CMEK_E_NONE },
+	{ "local:.db", CMEK_KMS_SERVICE_LOCAL, CMEK_E_USAGE },
+	{ "local:-db", CMEK_KMS_SERVICE_LOCAL, CMEK_E_USAGE },
+	{ "local:a b", CMEK_KMS_SERVICE_LOCAL, CMEK_E_USAGE },
+	{ "local:../x", CMEK_KMS_SERVICE_LOCAL, CMEK_E_USAGE },
+	{ "local:a/b", CMEK_KMS_SERVICE_LOCAL, CMEK_E_USAGE },
+	{ "local:\xc3\xa4", CMEK_KMS_SERVICE_LOCAL, CMEK_E_USAGE },
+	{ "local:0123456789012345678901234567890123456789012345678901234567890123", CMEK_KMS_SERVICE_LOCAL,
+	  CMEK_E_NONE },
+	{ "local:01234567890123456789012345678901234567890123456789012345678901234", CMEK_KMS_SERVICE_LOCAL,
+	  CMEK_E_USAGE },
+	{ "aws-kms://arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+	  CMEK_KMS_SERVICE_AWS, CMEK_E_UNSUPPORTED },
+	{ "arn:aws:kms:eu-central-1:111122223333:key/mrk-1", CMEK_KMS_SERVICE_AWS, CMEK_E_UNSUPPORTED },
+	{ "arn:aws-us-gov:kms:us-gov-west-1:111122223333:alias/x", CMEK_KMS_SERVICE_AWS, CMEK_E_UNSUPPORTED },
+	{ "arn:aws:s3:::bucket", CMEK_KMS_SERVICE_NONE, CMEK_E_USAGE },
+	{ "gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k", CMEK_KMS_SERVICE_GCP, CMEK_E_UNSUPPORTED },
+	{ "projects/p/locations/l/keyRings/r/cryptoKeys/k", CMEK_KMS_SERVICE_GCP, CMEK_E_UNSUPPORTED },
+	{ "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1", CMEK_KMS_SERVICE_GCP,
+	  CMEK_E_UNSUPPORTED },
+	{ "projects/p/secrets/s", CMEK_KMS_SERVICE_NONE, CMEK_E_USAGE },
+	{ "crn:v1:bluemix:public:kms:us-south:a/0123:abcd:key:ef01", CMEK_KMS_SERVICE_IBM, CMEK_E_UNSUPPORTED },
+	{ "crn:v1:bluemix:public:hs-crypto:us-south:a/0123:abcd:key:ef01", CMEK_KMS_SERVICE_NONE, CMEK_E_USAGE },
+	{ "db", CMEK_KMS_SERVICE_NONE, CMEK_E_USAGE },
+	{ "", CMEK_KMS_SERVICE_NONE, CMEK_E_USAGE },
+	{ "LOCAL:db", CMEK_KMS_SERVICE_NONE, CMEK_E_USAGE },
+	{ "/etc/passwd", CMEK_KMS_SERVICE_NONE, CMEK_E_USAGE },
+};
+
+START_TEST(uris_are_told_apart)
+{
+	const struct cmek_kms_options opts = { .keystore_path = store_path };
+	struct cmek_kms *kms = NULL;
+	int rc;
+
+	ck_assert_int_eq(cmek_kms_uri_service(uri_rows[_i].uri), uri_rows[_i].service);
+	rc = cmek_kms_open(uri_rows[_i].uri, NULL, &opts, &kms, &err);
+	ck_assert_msg(err.kind == uri_rows[_i].kind, "%s: kind %s: %s", uri_rows[_i].uri, cmek_kind_name(err.kind),
+		      err.text);
+	ck_assert_int_eq(rc, -err.err);
+	if (err.kind == CMEK_E_UNSUPPORTED)
+		ck_assert_ptr_nonnull(strstr(err.text, cmek_kms_service_title(uri_rows[_i].service)));
+	cmek_kms_close(kms);
+}
+END_TEST
+
+START_TEST(a_long_uri_is_refused)
+{
+	char *uri = calloc(1, 5000);
+	struct cmek_kms *kms = NULL;
+
+	memcpy(uri, "local:", 6);
+	memset(uri + 6, 'a', 4990);
+	ck_fails(cmek_kms_open(uri, NULL, NULL, &kms, &err), CMEK_E_USAGE);
+	ck_assert_ptr_null(kms);
+	free(uri);
+}
+END_TEST
+
+static const char *const bad_purposes[] = { NULL, "", "Data", "da ta", "d\xc3\xa4ta", "a/b",
+					    "012345678901234567890123456789012" };
+
+START_TEST(purposes_are_checked)
+{
+	struct cmek_kms *kms = created("local:db");
+	struct cmek_kms_context bad = ctx;
+	struct cmek_secret *kek = new_kek(), *back = NULL;
+	struct cmek_kms_blob blob = { 0 }, untouched = { 0 };
+
+	ck_ok(cmek_kms_wrap(kms, &ctx, kek, &blob, &err));
+	bad.purpose = bad_purposes[_i];
+	ck_fails(cmek_kms_wrap(kms, &bad, kek, &untouched, &err), CMEK_E_USAGE);
+	ck_fails(cmek_kms_unwrap(kms, &bad, &blob, &back, NULL, &err), CMEK_E_USAGE);
+	ck_fails(cmek_kms_rewrap(kms, &bad, &blob, &untouched, &err), CMEK_E_USAGE);
+	ck_assert_ptr_null(untouched.data);
+	ck_assert_ptr_null(back);
+	cmek_kms_blob_done(&blob);
+	cmek_secret_free(kek);
+	cmek_kms_close(kms);
+}
+END_TEST
+
+START_TEST(keys_and_blobs_are_checked)
+{
+	struct cmek_kms *kms = created("local:db");
+	struct cmek_secret *small = NULL, *back = NULL;
+	struct cmek_kms_blob blob = { 0 }, large = { .len = 1 << 20 };
+
+	ck_ok(cmek_secret_new_random(CMEK_KEY_KEK, 16, &small, &err));
+	ck_fails(cmek_kms_wrap(kms, &ctx, small, &blob, &err), CMEK_E_USAGE);
+	ck_fails(cmek_kms_unwrap(kms, &ctx, &blob, &back, NULL, &err), CMEK_E_BAD_FORMAT);
+	large.data = calloc(1, large.len);
+	ck_fails(cmek_kms_unwrap(kms, &ctx, &large, &back, NULL, &err), CMEK_E_BAD_FORMAT);
+	ck_fails(cmek_kms_rewrap(kms, &ctx, &large, &blob, &err), CMEK_E_BAD_FORMAT);
+	free(large.data);
+	cmek_secret_free(small);
+	cmek_kms_close(kms);
+}
+END_TEST
+
+START_TEST(errors_may_be_ignored)
+{
+	struct cmek_kms *kms = open_key("local:db"), *none = NULL;
+	struct cmek_kms_info info;
+
+	ck_assert_int_eq(cmek_kms_open("nothing", NULL, NULL, &none, NULL), -EINVAL);
+	ck_assert_int_eq(cmek_kms_describe(kms, &info, NULL), -ENOKEY);
+	ck_assert_int_eq(cmek_kms_create(kms, NULL, NULL), 0);
+	ck_assert_int_eq(cmek_kms_create(kms, NULL, NULL), -EEXIST);
+	cmek_kms_close(kms);
+	cmek_kms_close(NULL);
+	cmek_kms_blob_done(NULL);
+	cmek_kms_info_done(NULL);
+}
+END_TEST
+
+START_TEST(states_have_names)
+{
+	ck_assert_str_eq(cmek_kms_state_name(CMEK_KMS_ENABLED), "enabled");
+	ck_assert_str_eq(cmek_kms_state_name(CMEK_KMS_DISABLED), "disabled");
+	ck_assert_str_eq(cmek_kms_state_name(CMEK_KMS_PENDING_DELETION), "pending-deletion");
+	ck_assert_str_eq(cmek_kms_state_name(CMEK_KMS_DESTROYED), "destroyed");
+	ck_assert_str_eq(cmek_kms_state_name(CMEK_KMS_STATE_UNKNOWN), "unknown");
+	ck_assert_str_eq(cmek_kms_state_name((enum cmek_kms_state)99), "unknown");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("kms");
+	TCase *tc = tcase_create("kms");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_loop_test(tc, uris_are_told_apart, 0, UNIT_ROWS(uri_rows));
+	tcase_add_test(tc, a_long_uri_is_refused);
+	tcase_add_loop_test(tc, purposes_are_checked, 0, UNIT_ROWS(bad_purposes));
+	tcase_add_test(tc, keys_and_blobs_are_checked);
+	tcase_add_test(tc, errors_may_be_ignored);
+	tcase_add_test(tc, states_have_names);
+	suite_add_tcase(suite, tc);
+	return unit_run(suite);
+}
