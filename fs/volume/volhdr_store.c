@@ -286,43 +286,56 @@ static int check_not_stale(const struct cmek_volhdr_store *store, struct cmek_er
 	return 0;
 }
 
-/* Puts bytes (copied) and, if not NULL, *hdr (taken over) in the place of what was loaded for a copy. */
+/* Puts bytes (copied) and *hdr (taken over) in the place of what was loaded for a copy. */
 static int keep_copy(struct copy *copy, const uint8_t *bytes, size_t len, struct cmek_volhdr **hdr,
 		     struct cmek_error *err)
 {
 	uint8_t *kept = malloc(len);
-	struct cmek_volhdr *decoded = NULL;
-	int ret = 0;
 
 	if (!kept)
 		return cmek_error_sys(err, ENOMEM, "volume header");
 	memcpy(kept, bytes, len);
-	if (!hdr)
-		ret = cmek_volhdr_decode(kept, len, &decoded, err);
-	if (ret) {
-		free(kept);
-		return ret;
-	}
 	copy_done(copy);
 	copy->bytes = kept;
 	copy->len = len;
-	copy->hdr = hdr ? *hdr : decoded;
-	if (hdr)
-		*hdr = NULL;
+	copy->hdr = *hdr;
+	*hdr = NULL;
 	return 0;
+}
+
+/*
+ * Writes a copy; *hdr, which says the same as bytes, is taken over (nulled) once they are what stands on the disk. That
+ * can be so after a failure, too: the new file was in its place and the directory could not be flushed.
+ */
+static int put_copy(struct cmek_volhdr_store *store, int i, const uint8_t *bytes, size_t len, struct cmek_volhdr **hdr,
+		    struct cmek_error *err)
+{
+	int ret = write_copy(store->meta_fd, i, bytes, len, err), kept = 0;
+	uint8_t *now = NULL;
+	size_t now_len = 0;
+	bool there = !ret;
+
+	if (ret && !cmek_read_file(store->meta_fd, copy_names[i], CMEK_VOLHDR_LEN_MAX, &now, &now_len, NULL))
+		there = now_len == len && !memcmp(now, bytes, len);
+	free(now);
+	if (there)
+		kept = keep_copy(&store->copies[i], bytes, len, hdr, err);
+	return ret ? ret : kept;
 }
 
 int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err)
 {
 	const struct copy *good = &store->copies[store->picked];
+	struct cmek_volhdr *hdr = NULL;
 	int ret;
 
 	assert(store->access == CMEK_STORE_WRITE);
 	ret = check_not_stale(store, err);
 	if (!ret)
-		ret = write_copy(store->meta_fd, !store->picked, good->bytes, good->len, err);
+		ret = cmek_volhdr_decode(good->bytes, good->len, &hdr, err);
 	if (!ret)
-		ret = keep_copy(&store->copies[!store->picked], good->bytes, good->len, NULL, err);
+		ret = put_copy(store, !store->picked, good->bytes, good->len, &hdr, err);
+	cmek_volhdr_free(hdr);
 	return ret;
 }
 
@@ -343,18 +356,15 @@ int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr
 	/* What can't be read back must not replace what can. */
 	if (!ret)
 		ret = cmek_volhdr_decode(bytes, len, &proof, err);
-	if (!ret)
-		ret = write_copy(store->meta_fd, other, bytes, len, err);
 	if (ret)
 		goto out;
-	ret = keep_copy(&store->copies[other], bytes, len, hdr, err);
-	if (ret)
-		goto out;
-	store->picked = other;
-	store->yielded = false;
-	ret = write_copy(store->meta_fd, !other, bytes, len, err);
+	ret = put_copy(store, other, bytes, len, hdr, err);
+	if (!*hdr) {
+		store->picked = other;
+		store->yielded = false;
+	}
 	if (!ret)
-		ret = keep_copy(&store->copies[!other], bytes, len, &proof, err);
+		ret = put_copy(store, !other, bytes, len, &proof, err);
 out:
 	cmek_volhdr_free(proof);
 	free(bytes);

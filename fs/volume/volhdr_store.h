@@ -57,8 +57,9 @@ bool cmek_volhdr_store_unequal(const struct cmek_volhdr_store *store);
 int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err);
 /*
  * Writes a changed header as both copies, with the next sequence number. Kind busy, -ESTALE, when the copies on the disk
- * are not the ones that were read. When it fails the volume has the old header, and *hdr is still the caller's; or, if
- * only the second copy could not be written, the new one. Once on the disk *hdr is taken over (nulled) and picked.
+ * are not the ones that were read. When it fails the volume has the old header, and *hdr is still the caller's; or the
+ * new one, when it got so far that one copy has it: *hdr is then taken over (nulled) and picked, as on success. Either
+ * way the handle can be used on.
  */
 int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
 			     const struct cmek_secret *mac_key, struct cmek_error *err);
