@@ -79,7 +79,7 @@ static bool is_built_file(const char *name)
 	size_t len = strlen(name);
 
 	return !strcmp(name, "header.0") || !strcmp(name, "header.1") || !strcmp(name, "lock") ||
-	       !strcmp(name, "probe") || (len > 10 && !strncmp(name, ".cmek-", 6) && !strcmp(name + len - 4, ".tmp")) ||
+	       !strcmp(name, "probe") || cmek_volhdr_is_temporary(name) ||
 	       (len == NAME_LEN && strspn(name, "n") == NAME_LEN);
 }
 

@@ -129,24 +129,29 @@ out:
 	return ret;
 }
 
-/* Half-written files of a crash, by the names that cmek_replace_file() gives. What can't be removed does no harm. */
+bool cmek_volhdr_is_temporary(const char *name)
+{
+	size_t len = strlen(name), before = strlen(CMEK_TEMP_PREFIX), behind = strlen(CMEK_TEMP_SUFFIX);
+
+	return len > before + behind && !strncmp(name, CMEK_TEMP_PREFIX, before) &&
+	       !strcmp(name + len - behind, CMEK_TEMP_SUFFIX);
+}
+
+/* Half-written copies of a crash. What can't be removed does no harm. */
 static void remove_temporaries(int meta_fd)
 {
 	int fd = openat(meta_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry;
-	size_t len;
 
 	if (!dir) {
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
-	while ((entry = readdir(dir))) {
-		len = strlen(entry->d_name);
-		if (len > 10 && !strncmp(entry->d_name, ".cmek-", 6) && !strcmp(entry->d_name + len - 4, ".tmp"))
+	while ((entry = readdir(dir)))
+		if (cmek_volhdr_is_temporary(entry->d_name))
 			(void)unlinkat(meta_fd, entry->d_name, 0);
-	}
 	closedir(dir);
 }
 

@@ -64,6 +64,8 @@ int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error 
 int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
 			     const struct cmek_secret *mac_key, struct cmek_error *err);
 
+/* The name of a half-written copy that a crash can leave: CMEK_STORE_WRITE removes those. */
+bool cmek_volhdr_is_temporary(const char *name);
 /* Writes both copies into a new metadata directory (mkfs), flushed. hdr->sequence is used as it is. */
 int cmek_volhdr_store_create(int meta_fd, const struct cmek_volhdr *hdr, const struct cmek_secret *mac_key,
 			     struct cmek_error *err);
