@@ -70,7 +70,7 @@ static int read_features(const struct cmek_json_at *features, const char *set, c
 			continue;
 		}
 		unknown = grown;
-		len += (size_t)sprintf(unknown + len, "%s%s", len ? ", " : "", name);
+		len += (size_t)snprintf(unknown + len, strlen(name) + 3, "%s%s", len ? ", " : "", name);
 	}
 	if (ret) {
 		free(unknown);
@@ -248,7 +248,7 @@ static int read_root(const struct cmek_json_at *root, struct cmek_volhdr *hdr, s
 		ret = cmek_json_time(root, "created", &hdr->created, err);
 	if (ret)
 		return ret;
-	strcpy(hdr->label, label);
+	memcpy(hdr->label, label, strlen(label) + 1);
 	hdr->block_size = (uint32_t)block_size;
 	hdr->symlink_max = (uint32_t)symlink_max;
 	return 0;
