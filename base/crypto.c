@@ -563,8 +563,9 @@ int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t s
 	ret = cmek_secret_new(CMEK_KEY_STORE, SCRYPT_KEY_LEN, &key, err);
 	if (ret)
 		return ret;
-	if (EVP_PBE_scrypt((const char *)cmek_secret_bytes(passphrase, CMEK_KEY_TEXT), cmek_secret_len(passphrase), salt,
-			   salt_len, n, r, p, memory, cmek_secret_fill(key, CMEK_KEY_STORE), SCRYPT_KEY_LEN) != 1) {
+	if (EVP_PBE_scrypt((const char *)cmek_secret_bytes(passphrase, CMEK_KEY_TEXT), cmek_secret_len(passphrase),
+			   salt, salt_len, n, r, p, memory, cmek_secret_fill(key, CMEK_KEY_STORE),
+			   SCRYPT_KEY_LEN) != 1) {
 		ret = failed(err, "scrypt");
 		goto out;
 	}

@@ -11,8 +11,8 @@
 
 /*
  * The only user of OpenSSL. Thread-safe: every thread has its own few cipher contexts, keyed anew only when a key comes
- * that none of them holds. Failures inside OpenSSL other than a bad tag are -EIO (cold paths: with OpenSSL's error queue
- * in the message), no memory is -ENOMEM, a text or piece longer than INT_MAX bytes -EINVAL.
+ * that none of them holds. Failures inside OpenSSL other than a bad tag are -EIO (cold paths: with the reason that
+ * OpenSSL gives), no memory is -ENOMEM, a text or piece longer than INT_MAX bytes -EINVAL.
  */
 #define CMEK_NONCE_LEN 12
 #define CMEK_TAG_LEN 16

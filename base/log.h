@@ -6,7 +6,13 @@
  * One process-wide sink. Libraries log at debug only; programs, mount's main and reply.c speak.
  * Never file names or contents, never key bytes. Thread-safe.
  */
-enum cmek_log_level { CMEK_LOG_ERROR = 3, CMEK_LOG_WARNING = 4, CMEK_LOG_NOTICE = 5, CMEK_LOG_INFO = 6, CMEK_LOG_DEBUG = 7 };
+enum cmek_log_level {
+	CMEK_LOG_ERROR = 3, /* syslog's numbers */
+	CMEK_LOG_WARNING = 4,
+	CMEK_LOG_NOTICE = 5,
+	CMEK_LOG_INFO = 6,
+	CMEK_LOG_DEBUG = 7
+};
 
 /* To stderr as "PROGRAM: text" (the default), or to syslog once daemonized. Messages above `level` are dropped. */
 void cmek_log_to_stderr(const char *program, enum cmek_log_level level);

@@ -416,8 +416,8 @@ static void check_purpose(const struct cmek_secret *s, enum cmek_purpose purpose
 {
 	if (s->purpose == purpose)
 		return;
-	cmek_log(CMEK_LOG_ERROR, "internal error: a key made for purpose %d was about to be used for %d", (int)s->purpose,
-		 (int)purpose);
+	cmek_log(CMEK_LOG_ERROR, "internal error: a key made for purpose %d was about to be used for %d",
+		 (int)s->purpose, (int)purpose);
 	abort();
 }
 

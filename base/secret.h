@@ -25,7 +25,7 @@ enum cmek_purpose {
 	CMEK_KEY_SYMLINK,    /* 64, AES-256-SIV */
 	CMEK_KEY_XATTR_NAME, /* 32, HMAC-SHA256 */
 	CMEK_KEY_STORE,      /* local key store: master and key material */
-	CMEK_KEY_TEXT        /* passphrases, tokens, bodies that hold secrets; any length, a NUL follows the last byte */
+	CMEK_KEY_TEXT        /* passphrases, tokens, bodies that hold secrets; any length, a NUL follows */
 };
 
 #define CMEK_SECRET_MAX (1u << 20)

@@ -36,8 +36,10 @@ START_TEST(load_store)
 }
 END_TEST
 
-static const uint64_t extremes[] = { 0, 1, 0x7f, 0x80, 0xff, 0x8000, 0xffff, 0x80000000, 0xffffffff,
-				     UINT64_C(0x800000000000), UINT64_C(0xffffffffffff), UINT64_C(1) << 63, UINT64_MAX };
+static const uint64_t extremes[] = {
+	0, 1, 0x7f, 0x80, 0xff, 0x8000, 0xffff, 0x80000000, 0xffffffff, UINT64_C(0x800000000000),
+	UINT64_C(0xffffffffffff), UINT64_C(1) << 63, UINT64_MAX
+};
 
 START_TEST(round_trip)
 {

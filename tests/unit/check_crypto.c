@@ -367,8 +367,8 @@ START_TEST(hkdf_vector)
 	size_t len = unit_hex(hkdf_rows[_i].okm, want, sizeof(want));
 	struct cmek_error err = CMEK_ERROR_INIT;
 
-	ck_assert_int_eq(cmek_hkdf(ikm, CMEK_KEY_DEK, salt_len ? salt : NULL, salt_len, info_len ? info : NULL, info_len,
-				   CMEK_KEY_CONTENT, len, &okm, &err), 0);
+	ck_assert_int_eq(cmek_hkdf(ikm, CMEK_KEY_DEK, salt_len ? salt : NULL, salt_len, info_len ? info : NULL,
+				   info_len, CMEK_KEY_CONTENT, len, &okm, &err), 0);
 	ck_assert_uint_eq(cmek_secret_len(okm), len);
 	ck_assert_mem_eq(cmek_secret_bytes(okm, CMEK_KEY_CONTENT), want, len);
 	ck_assert(!cmek_error_is_set(&err));
@@ -405,11 +405,13 @@ static const struct {
 	  "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7" },
 	{ "2", "4a656665", "7768617420646f2079612077616e7420666f72206e6f7468696e673f",
 	  "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843" },
-	{ "3", AA_20, DD_10 DD_10 DD_10 DD_10 DD_10, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe" },
+	{ "3", AA_20, DD_10 DD_10 DD_10 DD_10 DD_10,
+	  "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe" },
 	{ "4", "0102030405060708090a0b0c0d0e0f10111213141516171819", CD_10 CD_10 CD_10 CD_10 CD_10,
 	  "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b" },
 	{ "6", AA_131,
-	  "54657374205573696e67204c6172676572205468616e20426c6f636b2d53697a65204b6579202d2048617368204b6579204669727374",
+	  "54657374205573696e67204c6172676572205468616e20426c6f636b2d53697a65204b6579202d2048617368204b657920"
+	  "4669727374",
 	  "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54" },
 	{ "7", AA_131,
 	  "5468697320697320612074657374207573696e672061206c6172676572207468616e20626c6f636b2d73697a65206b657920616e6420"

@@ -150,7 +150,7 @@ static const struct {
 	{ "hmac", use_hmac, 32 },
 };
 
-/* What OpenSSL was given leaves with the key. 16 bytes: AES-SIV splits its key in two, a key schedule begins with it. */
+/* What OpenSSL was given leaves with the key. 16 bytes, because a key schedule may hold the halves apart. */
 START_TEST(used_key_is_gone)
 {
 	struct cmek_secret *key = new_secret(CMEK_KEY_STORE, uses[_i].len);
