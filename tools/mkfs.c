@@ -218,7 +218,7 @@ static int fill_header(struct mkfs *m, struct cmek_keyring *ring, uint32_t symli
 		return ret;
 	hdr->sequence = 1;
 	memcpy(hdr->uuid, m->uuid, sizeof(hdr->uuid));
-	strcpy(hdr->label, m->label);
+	snprintf(hdr->label, sizeof(hdr->label), "%s", m->label);
 	hdr->block_size = m->block_size;
 	hdr->symlink_max = symlink_max;
 	hdr->created = (int64_t)time(NULL);

@@ -166,9 +166,9 @@ static int look(const struct cmek_mkvol *mk, struct found *found, struct cmek_er
 		} else if (!strcmp(entry->d_name, CMEK_ROOT_LINK)) {
 			found->root_link = true;
 		} else if (!is_tmp_name(entry->d_name)) {
-			strcpy(found->other, entry->d_name);
+			snprintf(found->other, sizeof(found->other), "%s", entry->d_name);
 		} else if (remove_tmp(mk->store_fd, entry->d_name, true)) {
-			strcpy(found->tmp, entry->d_name);
+			snprintf(found->tmp, sizeof(found->tmp), "%s", entry->d_name);
 		} else {
 			found->leftovers = true;
 		}
@@ -370,7 +370,7 @@ static int make_tmp(struct cmek_mkvol *mk, struct cmek_error *err)
 	cmek_hex_encode(random, sizeof(random), name + sizeof(TMP_PREFIX) - 1);
 	if (mkdirat(mk->store_fd, name, 0700))
 		return cmek_error_sys(err, errno, "can't make a directory in %s", mk->path);
-	strcpy(mk->tmp, name);
+	memcpy(mk->tmp, name, sizeof(mk->tmp));
 	fd = open_dir_at(mk->store_fd, name);
 	if (fd < 0)
 		return cmek_error_sys(err, -fd, "can't open %s/%s", mk->path, name);
