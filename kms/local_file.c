@@ -145,23 +145,24 @@ int cmek_local_file_make_dir(const char *path, struct cmek_error *err)
 	return rc;
 }
 
-/* Who may touch a file that holds keys. */
-static int check_access(const char *path, const struct stat *st, struct cmek_error *err)
+/* Who may touch a file that holds keys. what: "the key file", ... */
+static int check_access(const char *what, const char *path, const struct stat *st, struct cmek_error *err)
 {
 	if (!S_ISREG(st->st_mode))
-		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s is not a regular file", path);
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s %s is not a regular file", what, path);
 	if (st->st_mode & OTHERS)
 		return cmek_error_set(err, CMEK_E_DENIED, EPERM,
-				      "%s has mode %04o: group and others must have no access to it (0600)", path,
+				      "%s %s has mode %04o: group and others must have no access to it (0600)", what, path,
 				      (unsigned)(st->st_mode & 07777));
 	if (st->st_uid != geteuid() && st->st_uid != 0)
-		return cmek_error_set(err, CMEK_E_DENIED, EPERM, "%s belongs to user id %u, neither to this user nor to root",
-				      path, (unsigned)st->st_uid);
+		return cmek_error_set(err, CMEK_E_DENIED, EPERM,
+				      "%s %s belongs to user id %u, neither to this user nor to root", what, path,
+				      (unsigned)st->st_uid);
 	return 0;
 }
 
 /* An open descriptor that has passed check_access(), or -errno; -ENOENT without a message. */
-static int open_checked(const char *path, struct stat *st, struct cmek_error *err)
+static int open_checked(const char *what, const char *path, struct stat *st, struct cmek_error *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	int rc;
@@ -169,9 +170,9 @@ static int open_checked(const char *path, struct stat *st, struct cmek_error *er
 	if (fd < 0) {
 		if (errno == ENOENT)
 			return -ENOENT;
-		return cmek_error_sys(err, errno, "opening %s", path);
+		return cmek_error_sys(err, errno, "opening %s %s", what, path);
 	}
-	rc = fstat(fd, st) < 0 ? cmek_error_sys(err, errno, "%s", path) : check_access(path, st, err);
+	rc = fstat(fd, st) < 0 ? cmek_error_sys(err, errno, "%s %s", what, path) : check_access(what, path, st, err);
 	if (rc < 0) {
 		close(fd);
 		return rc;
@@ -186,7 +187,7 @@ int cmek_local_file_read(const char *path, size_t max, char **ret_text, size_t *
 	ssize_t n;
 	int fd, rc = 0;
 
-	fd = open_checked(path, &st, err);
+	fd = open_checked("the key store", path, &st, err);
 	if (fd == -ENOENT) {
 		*ret_text = NULL;
 		*ret_len = 0;
@@ -195,7 +196,7 @@ int cmek_local_file_read(const char *path, size_t max, char **ret_text, size_t *
 	if (fd < 0)
 		return fd;
 	if (st.st_size < 0 || (uint64_t)st.st_size > max) {
-		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EFBIG, "%s has more than %zu bytes", path, max);
+		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EFBIG, "the key store %s has more than %zu bytes", path, max);
 		goto out;
 	}
 	/* Files are replaced, never grown in place: the size is what there is. */
@@ -206,7 +207,7 @@ int cmek_local_file_read(const char *path, size_t max, char **ret_text, size_t *
 	}
 	n = cmek_pread_full(fd, text, (size_t)st.st_size, 0);
 	if (n < 0) {
-		rc = cmek_error_sys(err, (int)-n, "reading %s", path);
+		rc = cmek_error_sys(err, (int)-n, "reading the key store %s", path);
 		goto out;
 	}
 	text[n] = '\0';
@@ -219,7 +220,7 @@ out:
 	return rc;
 }
 
-int cmek_local_file_read_secret(const char *path, enum cmek_purpose purpose, size_t len,
+int cmek_local_file_read_secret(const char *what, const char *path, enum cmek_purpose purpose, size_t len,
 				struct cmek_secret **ret_secret, struct cmek_error *err)
 {
 	struct cmek_secret *s = NULL;
@@ -227,13 +228,13 @@ int cmek_local_file_read_secret(const char *path, enum cmek_purpose purpose, siz
 	ssize_t n;
 	int fd, rc;
 
-	fd = open_checked(path, &st, err);
+	fd = open_checked(what, path, &st, err);
 	if (fd == -ENOENT)
-		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%s is missing", path);
+		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%s %s is missing", what, path);
 	if (fd < 0)
 		return fd;
 	if ((uint64_t)st.st_size != len) {
-		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s has %lld bytes, not %zu", path,
+		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s %s has %lld bytes, not %zu", what, path,
 				    (long long)st.st_size, len);
 		goto out;
 	}
@@ -242,7 +243,7 @@ int cmek_local_file_read_secret(const char *path, enum cmek_purpose purpose, siz
 		goto out;
 	n = cmek_pread_full(fd, cmek_secret_fill(s, purpose), len, 0);
 	if (n != (ssize_t)len) {
-		rc = cmek_error_sys(err, n < 0 ? (int)-n : EIO, "reading %s", path);
+		rc = cmek_error_sys(err, n < 0 ? (int)-n : EIO, "reading %s %s", what, path);
 		goto out;
 	}
 	*ret_secret = s;
@@ -412,10 +413,8 @@ int cmek_local_file_passphrase(const char *path, struct cmek_secret **ret_passph
 	if (fd < 0)
 		return cmek_error_sys(err, errno, "opening the passphrase file %s", path);
 	rc = fstat(fd, &st) < 0 ? cmek_error_sys(err, errno, "the passphrase file %s", path) : 0;
-	if (rc == 0 && S_ISREG(st.st_mode) && !access_is_vouched_for(path)) {
-		rc = check_access(path, &st, err);
-		cmek_error_prefix(err, "passphrase file");
-	}
+	if (rc == 0 && S_ISREG(st.st_mode) && !access_is_vouched_for(path))
+		rc = check_access("the passphrase file", path, &st, err);
 	if (rc == 0)
 		rc = cmek_secret_new(CMEK_KEY_TEXT, PASSPHRASE_MAX + 1, &line, err);
 	if (rc < 0)
@@ -425,7 +424,7 @@ int cmek_local_file_passphrase(const char *path, struct cmek_secret **ret_passph
 	if (n < 0)
 		rc = cmek_error_sys(err, (int)-n, "reading the passphrase file %s", path);
 	else if (n == 0)
-		rc = cmek_error_set(err, CMEK_E_DENIED, EACCES, "the first line of the passphrase file %s is empty", path);
+		rc = cmek_error_set(err, CMEK_E_USAGE, EINVAL, "the first line of the passphrase file %s is empty", path);
 	else if (n > PASSPHRASE_MAX)
 		rc = cmek_error_set(err, CMEK_E_USAGE, E2BIG, "the passphrase in %s is longer than %d bytes", path,
 				    PASSPHRASE_MAX);

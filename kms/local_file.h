@@ -11,7 +11,7 @@
 
 /*
  * The files of a local key store: PATH (the store), PATH.key (the key file), PATH.lock (who may write). What is in
- * them is not known here. Thread-safe; messages begin with the path.
+ * them is not known here. Thread-safe.
  */
 
 /*
@@ -27,8 +27,11 @@ int cmek_local_file_make_dir(const char *path, struct cmek_error *err);
  * Refuses (kind denied, -EPERM) a file that group or others may touch, or that belongs to neither this user nor root.
  */
 int cmek_local_file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct cmek_error *err);
-/* The same for a file of exactly len secret bytes: kind not-found, -ENOENT, when there is none. */
-int cmek_local_file_read_secret(const char *path, enum cmek_purpose purpose, size_t len,
+/*
+ * The same for a file of exactly len secret bytes: kind not-found, -ENOENT, when there is none. what: names the file in
+ * messages, "the key file".
+ */
+int cmek_local_file_read_secret(const char *what, const char *path, enum cmek_purpose purpose, size_t len,
 				struct cmek_secret **ret_secret, struct cmek_error *err);
 /* cmek_replace_file() with mode 0600 in path's directory. */
 int cmek_local_file_replace(const char *path, const void *data, size_t len, struct cmek_error *err);

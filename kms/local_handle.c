@@ -118,7 +118,10 @@ out:
 
 static int no_store(const struct cmek_local *l, struct cmek_error *err)
 {
-	return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOKEY, "%s: there is no key store %s", l->uri, l->path);
+	if (l->name[0] == '\0')
+		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOKEY, "there is no key store %s", l->path);
+	return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOKEY, "there is no key %s: the key store %s does not exist", l->uri,
+			      l->path);
 }
 
 int cmek_local_load_existing(struct cmek_local *l, struct cmek_local_store *ret_store, struct cmek_error *err)

@@ -104,12 +104,12 @@ static int from_key_file(const char *path, bool may_make, struct cmek_secret **r
 	struct cmek_error why = CMEK_ERROR_INIT;
 	int rc;
 
-	rc = cmek_local_file_read_secret(path, CMEK_KEY_STORE, CMEK_LOCAL_KEY_LEN, ret_master, &why);
+	rc = cmek_local_file_read_secret("the key file", path, CMEK_KEY_STORE, CMEK_LOCAL_KEY_LEN, ret_master, &why);
 	/* Left behind by a first use that a crash cut short, it is used; when it is missing beside a store, never made. */
 	if (rc == -ENOENT && may_make)
 		return make_key_file(path, ret_master, err);
 	if (rc < 0)
-		cmek_error_set(err, why.kind, why.err, "the key file %s", why.text);
+		cmek_error_set(err, why.kind, why.err, "%s", why.text);
 	return rc;
 }
 
@@ -132,7 +132,8 @@ int cmek_local_master_open(const struct cmek_local_source *source, const struct 
 		rc = cmek_local_keys_derive(master, store->uuid, &keys, err);
 	if (rc == 0 && !cmek_equal(keys.check, store->check, sizeof(keys.check))) {
 		if (store->protection == CMEK_LOCAL_PASSPHRASE)
-			rc = cmek_error_set(err, CMEK_E_DENIED, EACCES, "wrong passphrase for the key store %s", source->path);
+			rc = cmek_error_set(err, CMEK_E_DENIED, EKEYREJECTED, "wrong passphrase for the key store %s",
+					    source->path);
 		else
 			rc = cmek_error_set(err, CMEK_E_DENIED, EKEYREJECTED,
 					    "the key file %s does not belong to the key store %s", key_file, source->path);

@@ -19,7 +19,7 @@ struct cmek_local_source {
 
 /*
  * The keys of a store that exists (decoded, not verified yet). Kinds: not-found -ENOENT (the key file is missing),
- * denied -EKEYREJECTED (it belongs to another store), denied -EACCES (wrong passphrase), denied -ENOTTY (a passphrase
+ * denied -EKEYREJECTED (it belongs to another store; wrong passphrase), denied -ENOTTY (a passphrase
  * is needed and there is no way to get one), bad-format.
  */
 int cmek_local_master_open(const struct cmek_local_source *source, const struct cmek_local_store *store,

@@ -429,7 +429,7 @@ int cmek_local_store_verify(const struct cmek_local_store *store, const struct c
 
 	json_decref(body);
 	if (rc == 0 && !cmek_equal(mac, store->mac, sizeof(mac)))
-		rc = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "%s was changed by something other than this program",
+		rc = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "%s is damaged, or was changed by something other than this program",
 				    what);
 	return rc;
 }

@@ -53,12 +53,12 @@ static const struct {
 	{ "\"enabled\"", { "keys", "versions", "state" }, 0, 0, ": keys[0].versions[0] has a member",
 	  CMEK_E_BAD_FORMAT },
 	/* Well formed, and not what was authenticated. */
-	{ "\"disabled\"", { "keys", "state" }, 0, 0, "was changed by something", CMEK_E_TAMPERED },
-	{ "\"c\"", { "keys", "name" }, 1, 0, "was changed by something", CMEK_E_TAMPERED },
-	{ "\"2020-01-01T00:00:00Z\"", { "keys", "created" }, 0, 0, "was changed by something", CMEK_E_TAMPERED },
-	{ "[]", { "keys" }, 0, 0, "was changed by something", CMEK_E_TAMPERED },
-	{ "1", { "sequence" }, 0, 0, "was changed by something", CMEK_E_TAMPERED },
-	{ NULL, { "keys", "versions", "wrapped" }, 1, 1, "was changed by something", CMEK_E_TAMPERED },
+	{ "\"disabled\"", { "keys", "state" }, 0, 0, "is damaged, or was changed", CMEK_E_TAMPERED },
+	{ "\"c\"", { "keys", "name" }, 1, 0, "is damaged, or was changed", CMEK_E_TAMPERED },
+	{ "\"2020-01-01T00:00:00Z\"", { "keys", "created" }, 0, 0, "is damaged, or was changed", CMEK_E_TAMPERED },
+	{ "[]", { "keys" }, 0, 0, "is damaged, or was changed", CMEK_E_TAMPERED },
+	{ "1", { "sequence" }, 0, 0, "is damaged, or was changed", CMEK_E_TAMPERED },
+	{ NULL, { "keys", "versions", "wrapped" }, 1, 1, "is damaged, or was changed", CMEK_E_TAMPERED },
 	{ "\"00000000-0000-4000-8000-000000000000\"", { "uuid" }, 0, 0, "does not belong to", CMEK_E_DENIED },
 };
 
@@ -384,11 +384,11 @@ START_TEST(passphrase_file_opens_the_store)
 	write_passphrase(path, sizeof(path), "open sesamE\n");
 	ck_assert_int_lt(cmek_kms_describe(kms, &info, &err), 0);
 	ck_assert_int_eq(err.kind, CMEK_E_DENIED);
-	ck_assert_int_eq(err.err, EACCES);
+	ck_assert_int_eq(err.err, EKEYREJECTED);
 	ck_assert_ptr_nonnull(strstr(err.text, "wrong passphrase"));
 	cmek_error_clear(&err);
 	write_passphrase(path, sizeof(path), "\nopen sesame\n");
-	ck_fails(cmek_kms_describe(kms, &info, &err), CMEK_E_DENIED);
+	ck_fails(cmek_kms_describe(kms, &info, &err), CMEK_E_USAGE);
 	cmek_kms_close(kms);
 
 	ck_assert_int_lt(cmek_kms_describe(bare, &info, &err), 0);
