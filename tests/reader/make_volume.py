@@ -305,7 +305,8 @@ class VolumeMaker:
     # Section 7
 
     def superblock(self, sequence, tail, tail_sequence, length, empty, handle=(1, b"a handle")):
-        plain = (b"a mount of tests" + struct.pack("<QQQQII", sequence, length, tail, tail_sequence, len(self.deks) + 1, empty) +
+        plain = (b"a mount of tests" + struct.pack("<QQQQ", sequence, length, tail, tail_sequence) +
+                 struct.pack("<II", len(self.deks) + 1, empty) +
                  struct.pack("<II128s", handle[0], len(handle[1]), handle[1]))
         plain = plain.ljust(PAGE - 56, b"\0")
         dek_id = len(self.deks)
