@@ -710,17 +710,20 @@ class Journal:
         self.name = name
         self.trouble = []
         self.superblock = None
-        fd = os.open(".cmekfs/" + name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=volume.fd)
-        self.file = open(fd, "rb")
         for copy in (0, 1):
-            self.file.seek(copy * PAGE_BYTES)
+            with self.open() as file:
+                file.seek(copy * PAGE_BYTES)
+                data = file.read(PAGE_BYTES)
             try:
-                superblock = open_superblock(volume, self.file.read(PAGE_BYTES), copy)
+                superblock = open_superblock(volume, data, copy)
             except Damage as error:
                 self.trouble.append(f"superblock {copy}: {error}")
                 continue
             if self.superblock is None or superblock.sequence > self.superblock.sequence:
                 self.superblock = superblock
+
+    def open(self):
+        return open(os.open(".cmekfs/" + self.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.volume.fd), "rb")
 
     @property
     def empty(self):
@@ -730,18 +733,20 @@ class Journal:
         """From the tail to the end of the log."""
         if self.empty or self.superblock is None:
             return
-        offset, sequence = self.superblock.tail, self.superblock.tail_sequence
-        while True:
-            for place in dict.fromkeys((offset, JOURNAL_RING)):
-                try:
-                    record = open_record(self.volume, self.file, place, self.superblock, sequence)
-                    break
-                except Damage:
-                    continue
-            else:
-                return
-            yield record
-            offset, sequence = record.offset + record.length, sequence + 1
+        with self.open() as file:
+            offset, sequence = self.superblock.tail, self.superblock.tail_sequence
+            while record := self.record_at(file, offset, sequence):
+                yield record
+                offset, sequence = record.offset + record.length, sequence + 1
+
+    def record_at(self, file, offset, sequence):
+        """The next record, here or at the beginning of the ring; None at the end of the log."""
+        for place in dict.fromkeys((offset, JOURNAL_RING)):
+            try:
+                return open_record(self.volume, file, place, self.superblock, sequence)
+            except Damage:
+                continue
+        return None
 
     def is_copy(self):
         return self.superblock.handle != store_handle(self.volume.fd, b".cmekfs/" + os.fsencode(self.name))

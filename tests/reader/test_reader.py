@@ -25,6 +25,8 @@ os.environ["PYTHONDONTWRITEBYTECODE"] = "1"       # nothing into the source tree
 sys.dont_write_bytecode = True
 try:
     import cmekfs_reader as reader
+    import local_unwrap
+    import make_keystore
     import make_volume as maker
 except ModuleNotFoundError as missing:
     print(missing)
@@ -1069,6 +1071,155 @@ class Journals(Case):
         stored = self.volume.stored_name(fd, root.id, plain.encode(), 1)
         os.close(fd)
         return stored
+
+
+class KeyStores(Case):
+    """doc/kms/local.md."""
+    UUID = "6b0c1f5e-2d3a-4b58-9697-88796a5b4c3d"
+
+    def setUp(self):
+        super().setUp()
+        self.keystore = self.path("keys.json")
+
+    def store_with(self, **how):
+        made = make_keystore.KeyStoreMaker(["a", "main", "main-2"], **how)
+        made.write(self.keystore)
+        return made
+
+    def refused(self, text, **how):
+        return self.assertRaisesRegex(local_unwrap.Refused, text, **how)
+
+    def edit(self, made, change, sign=True):
+        """Changes the written store, and makes its MAC good again where wanted."""
+        with open(self.keystore, encoding="ascii") as file:
+            store = json.load(file)
+        change(store)
+        if sign:
+            store["mac"] = base64.b64encode(hmac.digest(made.mac_key, local_unwrap.canonical(store), "sha256")).decode()
+        with open(self.keystore, "w", encoding="ascii") as file:
+            json.dump(store, file)
+
+    def test_round_trip(self):
+        for i, how in enumerate(({}, {"versions": 3}, {"passphrase": b"open sesame"})):
+            self.keystore = self.path(f"keys-{i}")
+            made = self.store_with(**how)
+            opened = local_unwrap.KeyStore(self.keystore, how.get("passphrase"))
+            for version in range(1, how.get("versions", 1) + 1):
+                blob = made.wrap("main", KEK, self.UUID, "data", version)
+                self.assertEqual(len(blob), 84)
+                self.assertEqual(opened.unwrap("main", blob, self.UUID, "data"), KEK)
+
+    def test_bound_to_its_context(self):
+        made = self.store_with(versions=2)
+        blob = made.wrap("main", KEK, self.UUID, "data")
+        opened = local_unwrap.KeyStore(self.keystore)
+        other = "00000000-0000-4000-8000-000000000000"
+        for name, data, volume, purpose in (
+                ("a", blob, self.UUID, "data"), ("main-2", blob, self.UUID, "data"), ("main", blob, other, "data"),
+                ("main", blob, self.UUID, "backup"), ("main", blob[:4] + b"\1" + blob[5:], self.UUID, "data"),
+                ("main", blob[:-1] + bytes([blob[-1] ^ 1]), self.UUID, "data")):
+            with self.refused("does not unwrap"):
+                opened.unwrap(name, data, volume, purpose)
+        with self.refused("no version"):
+            opened.unwrap("main", blob[:4] + b"\3" + blob[5:], self.UUID, "data")
+        with self.refused("not wrapped"):
+            opened.unwrap("main", blob + b"x", self.UUID, "data")
+        with self.refused("no key"):
+            opened.unwrap("nobody", blob, self.UUID, "data")
+
+    def test_states(self):
+        made = self.store_with()
+        blob = made.wrap("main", KEK, self.UUID, "data")
+
+        def set_state(**members):
+            self.edit(made, lambda store: store["keys"][1].update(members))
+
+        def drop(*members):
+            self.edit(made, lambda store: [store["keys"][1].pop(member) for member in members])
+
+        for state, more in (("disabled", {}), ("pending-deletion", {"deletion_date": "2999-01-01T00:00:00Z"})):
+            set_state(state=state, **more)
+            with self.refused(f"is {state}"):
+                local_unwrap.KeyStore(self.keystore).unwrap("main", blob, self.UUID, "data")
+        set_state(deletion_date="2020-01-01T00:00:00Z")
+        with self.refused("is destroyed"):
+            local_unwrap.KeyStore(self.keystore).unwrap("main", blob, self.UUID, "data")
+        drop("deletion_date")
+        with self.refused("dates"):
+            local_unwrap.KeyStore(self.keystore)
+        set_state(state="enabled")
+        local_unwrap.KeyStore(self.keystore).unwrap("main", blob, self.UUID, "data")
+
+    def test_edited(self):
+        made = self.store_with()
+        edits = (lambda s: s.update(sequence=2), lambda s: s["keys"][0].update(created="2020-01-01T00:00:00Z"),
+                 lambda s: s["keys"].pop(), lambda s: s["keys"][0]["versions"][0].pop("wrapped"))
+        for edit in edits:
+            self.edit(made, edit, sign=False)
+            with self.refused("MAC"):
+                local_unwrap.KeyStore(self.keystore)
+            os.unlink(self.keystore)
+            os.unlink(self.keystore + ".key")
+            made = self.store_with()
+
+    def test_malformed(self):
+        edits = (lambda s: s.update(format="x"), lambda s: s.update(version=2), lambda s: s.update(more=1),
+                 lambda s: s.pop("created"), lambda s: s.update(sequence=0), lambda s: s.update(uuid="x"),
+                 lambda s: s["keys"].reverse(), lambda s: s["keys"].append(s["keys"][-1]),
+                 lambda s: s["keys"][0].update(name=".a"), lambda s: s["keys"][0].update(state="x"),
+                 lambda s: s["keys"][0].update(versions=[]), lambda s: s["keys"][0]["versions"][0].update(version=2),
+                 lambda s: s["protection"].update(more=1), lambda s: s["protection"].update(type="x"))
+        for i, edit in enumerate(edits):
+            with self.subTest(i):
+                self.edit(self.store_with(), edit)
+                with self.assertRaises(local_unwrap.Refused):
+                    local_unwrap.KeyStore(self.keystore)
+            os.unlink(self.keystore)
+            os.unlink(self.keystore + ".key")
+        with self.refused("twice"):
+            local_unwrap.parse_store(b'{"format": "cmekfs key store", "format": "cmekfs key store"}')
+
+    def test_files(self):
+        self.store_with()
+        for path in (self.keystore, self.keystore + ".key"):
+            os.chmod(path, 0o640)
+            with self.refused("private"):
+                local_unwrap.KeyStore(self.keystore)
+            os.chmod(path, 0o600)
+            os.rename(path, path + "~")
+            os.symlink(path + "~", path)
+            with self.assertRaises(local_unwrap.Refused):
+                local_unwrap.KeyStore(self.keystore)
+            os.unlink(path)
+            os.rename(path + "~", path)
+        write(self.keystore + ".key", bytes(32))
+        with self.refused("another store's"):
+            local_unwrap.KeyStore(self.keystore)
+
+    def test_passphrases(self):
+        self.store_with(passphrase=b"open sesame")
+        for passphrase in (None, b"", b"open sesame "):
+            with self.refused("passphrase"):
+                local_unwrap.KeyStore(self.keystore, passphrase)
+
+    def test_programs(self):
+        """A volume of make_volume.py with slots of make_keystore.py, opened by the other two."""
+        write(os.path.join(self.src, "file"), b"content")
+        write(self.path("kek"), KEK)
+        write(self.path("passphrase"), b"open sesame\n")
+        os.chmod(self.path("passphrase"), 0o600)
+        passphrase = ["--passphrase-file", self.path("passphrase")]
+        code, slots, err = run("make_keystore.py", "--kek-file", self.path("kek"), "--uuid", self.UUID,
+                               "--versions", "2", *passphrase, self.keystore, "main", "safe=recovery")
+        self.assertEqual((code, err), (0, b""))
+        write(self.path("slots"), slots)
+        run("make_volume.py", "--kek-file", self.path("kek"), "--uuid", self.UUID, "--slots", self.path("slots"),
+            self.src, self.store)
+        for which in ([], ["--slot", "1"]):
+            code, kek, err = run("local_unwrap.py", "--keystore", self.keystore, *passphrase, *which, self.store)
+            self.assertEqual((code, kek, err), (0, KEK, b""))
+        code, out, _ = run("cmekfs_reader.py", "--kek-file", "-", self.store, "cat", "file", stdin=kek)
+        self.assertEqual((code, out), (0, b"content"))
 
 
 class CommandLine(Case):
