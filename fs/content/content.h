@@ -65,6 +65,11 @@ struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node);
 ssize_t cmek_content_read(struct cmek_ofile *file, void *buf, size_t len, uint64_t off);
 /* All of it or -errno: -EFBIG, -ENOSPC, -EDQUOT, -EIO, -EROFS. */
 int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off);
+/*
+ * The same for a page that a user changed earlier (a write-back): the modification time stays as it is, whoever had the
+ * page tells it with cmek_ofile_set_mtime(), before or after.
+ */
+int cmek_content_write_back(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off);
 int cmek_content_truncate(struct cmek_ofile *file, uint64_t size);
 /* All changes in the store and flushed, and every error that was not told yet (it stays until the last close). */
 int cmek_content_sync(struct cmek_ofile *file, bool datasync);

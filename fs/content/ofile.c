@@ -244,6 +244,11 @@ static int open_fd_locked(struct cmek_ofile *file, int fd)
 	}
 	file->fd = fd;
 	file->size = cmek_content_plain_size(content->params.block_size, (uint64_t)st.st_size);
+	/* From here on writes move the store's, and this one is the truth. */
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	file->mtime = st.st_mtim;
+	file->mtime_valid = true;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
 	atomic_store(&file->loaded, st.st_size == 0); /* an empty file has nothing to load */
 	return 0;
 }

@@ -366,7 +366,7 @@ static int write_unlocked(struct span *span)
 	return r;
 }
 
-int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off)
+static int write_data(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off, bool touch)
 {
 	struct span span = { file, buf, off, off + len, len >= HOLD_FRESH_BELOW };
 	uint64_t old_size;
@@ -384,12 +384,22 @@ int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uin
 
 	old_size = file->size;
 	r = write_unlocked(&span);
-	if (r == 0)
+	if (r == 0 && touch)
 		cmek_ofile_touch(file);
-	else if (old_size < off + len && file->size == off + len)
+	else if (r < 0 && old_size < off + len && file->size == off + len)
 		(void)cmek_content_truncate(file, old_size); /* what could not be written is not there; r says why */
 	cmek_ofile_queue(file);
 	return r;
+}
+
+int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off)
+{
+	return write_data(file, buf, len, off, true);
+}
+
+int cmek_content_write_back(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off)
+{
+	return write_data(file, buf, len, off, false);
 }
 
 /* Cuts to new_size > 0: the new tail block is sealed in its new length, what lies behind is forgotten. */
