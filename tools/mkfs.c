@@ -79,7 +79,8 @@ static uint32_t block_size_option(const struct cmek_tool_args *args)
 	uint64_t n;
 
 	if (cmek_parse_size(args->value, CMEK_BLOCK_SIZE_MAX, &n) || n < CMEK_BLOCK_SIZE_MIN || (n & (n - 1)))
-		cmek_tool_usage(args->tool, "--block-size takes 4096, 8192, 16384, 32768 or 65536, not '%s'", args->value);
+		cmek_tool_usage(args->tool, "--block-size takes 4096, 8192, 16384, 32768 or 65536, not '%s'",
+				args->value);
 	return (uint32_t)n;
 }
 
@@ -118,7 +119,8 @@ static void parse(struct mkfs *m, int argc, char **argv)
 			break;
 		case 'L':
 			if (!cmek_slot_text_ok(args.value, CMEK_LABEL_MAX, 1))
-				cmek_tool_usage(&m->tool, "--label takes at most %d bytes of UTF-8 without control characters",
+				cmek_tool_usage(&m->tool,
+						"--label takes at most %d bytes of UTF-8 without control characters",
 						CMEK_LABEL_MAX);
 			m->label = args.value;
 			break;
@@ -294,11 +296,14 @@ static void tell(const struct mkfs *m, const struct cmek_mkvol *mk, const struct
 	}
 	cmek_tool_say(t, "  pinned in   %s", registry ? registry : "no registry (--no-pin)");
 	cmek_tool_say(t, "Mount it with: cmekfs %s MOUNTPOINT", cmek_mkvol_path(mk));
-	cmek_tool_say(t, "Without its keys and %s/" CMEK_META_DIR " nobody can read the volume, ever: keep copies of both, apart "
-		      "from each other.", cmek_mkvol_path(mk));
+	cmek_tool_say(t,
+		      "Without its keys and %s/" CMEK_META_DIR
+		      " nobody can read the volume, ever: keep copies of both, apart "
+		      "from each other.",
+		      cmek_mkvol_path(mk));
 	json = json_pack("{s:s, s:s, s:s, s:i, s:i, s:o, s:s?}", "uuid", uuid, "label", hdr->label, "store",
-			 cmek_mkvol_path(mk), "block_size", (int)hdr->block_size, "symlink_max", (int)hdr->symlink_max, "keys",
-			 keys, "registry", registry);
+			 cmek_mkvol_path(mk), "block_size", (int)hdr->block_size, "symlink_max", (int)hdr->symlink_max,
+			 "keys", keys, "registry", registry);
 	cmek_tool_json(t, &json);
 }
 

@@ -43,6 +43,7 @@ static const struct {
 	{ CMEK_E_NOT_FOUND, ENOKEY, "check the key's name and, for local keys, CMEKFS_LOCAL_KEYSTORE; "
 				    "'cmekctl key create' makes a new key" },
 	{ CMEK_E_NOT_FOUND, 0, "check the path, or bring the file back from a backup" },
+	{ CMEK_E_EXISTS, EUCLEAN, "bring .cmekfs back from a backup, or use --force to make a new volume" },
 	{ CMEK_E_EXISTS, 0, "choose another name or place; nothing was changed" },
 	{ CMEK_E_BUSY, 0, "wait until the other program is done, or stop it, then repeat the command" },
 	{ CMEK_E_DENIED, EPERM, "see 'ls -ln' for its owner and mode, and 'chmod 600' it once you know who could read it" },

@@ -126,8 +126,8 @@ static int refuse_volume(const struct cmek_mkvol *mk, struct cmek_error *err)
 	int ret;
 
 	if (cmek_volhdr_store_open(mk->store_fd, CMEK_STORE_PEEK, NULL, &store, &why))
-		return cmek_error_set(err, CMEK_E_EXISTS, EEXIST, "%s already has a volume, though a damaged one: %s", mk->path,
-				      why.text);
+		return cmek_error_set(err, CMEK_E_EXISTS, EEXIST, "%s already has a volume, though a damaged one: %s",
+				      mk->path, why.text);
 	hdr = cmek_volhdr_store_header(store);
 	cmek_uuid_encode(hdr->uuid, uuid);
 	ret = cmek_error_set(err, CMEK_E_EXISTS, EEXIST, "%s already is a cmekfs volume: UUID %s%s%s%s", mk->path, uuid,
@@ -191,20 +191,23 @@ static int judge(const struct cmek_mkvol *mk, const struct found *found, bool fo
 	if (found->volume)
 		return refuse_volume(mk, err);
 	if (found->other[0])
-		return cmek_error_set(err, CMEK_E_EXISTS, ENOTEMPTY, "%s is not empty: it has \"%s\"%s", mk->path, found->other,
-				      found->root_link ? ", and looks like a volume that has lost its " CMEK_META_DIR : "");
+		return cmek_error_set(
+			err, CMEK_E_EXISTS, ENOTEMPTY, "%s is not empty: it has \"%s\"%s", mk->path, found->other,
+			found->root_link ? ", and looks like a volume that has lost its " CMEK_META_DIR : "");
 	if (found->tmp[0])
-		return cmek_error_set(err, CMEK_E_EXISTS, ENOTEMPTY,
-				      "%s/%s is named like the left-over of an interrupted mkfs.cmekfs, but holds something else",
-				      mk->path, found->tmp);
+		return cmek_error_set(
+			err, CMEK_E_EXISTS, ENOTEMPTY,
+			"%s/%s is named like the left-over of an interrupted mkfs.cmekfs, but holds something else",
+			mk->path, found->tmp);
 	if (!found->root_link)
 		return 0;
 	if (!is_root_link(mk->store_fd))
-		return cmek_error_set(err, CMEK_E_EXISTS, ENOTEMPTY, "%s has a " CMEK_ROOT_LINK " that no cmekfs made", mk->path);
+		return cmek_error_set(err, CMEK_E_EXISTS, ENOTEMPTY, "%s has a " CMEK_ROOT_LINK " that no cmekfs made",
+				      mk->path);
 	if (!found->leftovers && !force)
-		return cmek_error_set(err, CMEK_E_EXISTS, ENOTEMPTY,
-				      "%s has " CMEK_ROOT_LINK " and nothing else: a volume without files that has lost its "
-				      CMEK_META_DIR ", which a backup may have (--force to make a new volume)", mk->path);
+		return cmek_error_set(err, CMEK_E_EXISTS, EUCLEAN,
+				      "%s has a " CMEK_ROOT_LINK " and nothing else: a volume without files that has "
+				      "lost its " CMEK_META_DIR, mk->path);
 	return 0;
 }
 
@@ -404,7 +407,8 @@ static int probe_symlink_max(struct cmek_mkvol *mk, uint32_t *ret_max, struct cm
 				      "the file system of %s does not take symbolic links of %d bytes", mk->path,
 				      CMEK_SYMLINK_TEXT_MIN);
 	if (ret == -EPERM || ret == -EOPNOTSUPP || ret == -ENOSYS)
-		return cmek_error_set(err, CMEK_E_UNSUPPORTED, ENOTSUP, "the file system of %s has no symbolic links", mk->path);
+		return cmek_error_set(err, CMEK_E_UNSUPPORTED, ENOTSUP, "the file system of %s has no symbolic links",
+				      mk->path);
 	half = CMEK_SYMLINK_TEXT_MAX; /* most take all that Linux does: asked first */
 	while (!ret && fits + 1 < too_long) {
 		ret = probe_symlink(mk->tmp_fd, half);
@@ -533,6 +537,7 @@ int cmek_mkvol_commit(struct cmek_mkvol *mk, const struct cmek_volhdr *hdr, cons
 	mk->committed = true;
 	ret = sync_fd(mk->store_fd);
 	if (ret)
-		return cmek_error_sys(err, -ret, "the volume in %s is made, but could not be flushed to the disk", mk->path);
+		return cmek_error_sys(err, -ret, "the volume in %s is made, but could not be flushed to the disk",
+				      mk->path);
 	return 0;
 }

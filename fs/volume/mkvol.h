@@ -25,7 +25,8 @@ struct cmek_mkvol;
  * not-found (the directory above is missing), usage (not a directory), busy (another run on this store), system.
  *
  * A .cmekfs.dir without anything else is what a volume without files looks like when its .cmekfs was lost. It is
- * refused, as the header may come back from a backup, unless `force`: there is no more that force does.
+ * refused (exists, -EUCLEAN), as the header may come back from a backup, unless `force`: there is no more that force
+ * does.
  */
 int cmek_mkvol_open(const char *store_path, bool force, const struct cmek_report *report,
 		    struct cmek_mkvol **ret_mk, struct cmek_error *err);

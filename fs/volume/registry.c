@@ -55,9 +55,10 @@ static int default_path(char **ret_path, struct cmek_error *err)
 	else if (home && home[0] == '/')
 		n = asprintf(ret_path, "%s/.local/share/" USER_PATH, home);
 	else
-		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
-				      "where the volume registry is can't be told: neither CMEKFS_VOLUMES nor XDG_DATA_HOME nor "
-				      "HOME is set to a path");
+		return cmek_error_set(
+			err, CMEK_E_USAGE, EINVAL,
+			"where the volume registry is can't be told: neither CMEKFS_VOLUMES nor XDG_DATA_HOME nor "
+			"HOME is set to a path");
 	return n < 0 ? no_memory(err) : 0;
 }
 

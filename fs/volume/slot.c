@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Key slots as values: JSON to struct with every field checked, and back. Knows neither the header around a slot nor any
- * KMS.
+ * Key slots as values: JSON to struct with every field checked, and back. Knows neither the header around a slot nor
+ * any KMS.
  */
 #include "config.h"
 
@@ -75,7 +75,8 @@ int cmek_slot_text_ok(const char *text, size_t max, int empty)
 	for (; *p; p++)
 		if (*p < 0x20 || *p == 0x7f || (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f))
 			return 0;
-	utf8 = json_string(text); /* checks the encoding; no memory is told as "not fine" too, and the caller then stops */
+	/* Checks the encoding. No memory is told as "not fine", too: the caller then stops. */
+	utf8 = json_string(text);
 	json_decref(utf8);
 	return utf8 != NULL;
 }

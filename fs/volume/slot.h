@@ -11,8 +11,8 @@
 #include "kms/kms.h"
 
 /*
- * A key slot: the volume's KEK, wrapped by one key of a KMS (doc/format.md section 2). A value with a text form; no I/O.
- * Everything in a slot that was read is untrusted: see fs/volume/registry.h. One thread at a time per slot.
+ * A key slot: the volume's KEK, wrapped by one key of a KMS (doc/format.md section 2). A value with a text form, no
+ * I/O. Everything in a slot that was read is untrusted: see fs/volume/registry.h. One thread at a time per slot.
  */
 #define CMEK_SLOTS_MAX 32
 /* Longest text of any field but the blob, and longest blob. */

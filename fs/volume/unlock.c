@@ -56,9 +56,10 @@ static int nothing_tried(const struct cmek_volhdr *hdr, const struct cmek_unlock
 			 const struct story *story, struct cmek_error *err)
 {
 	if (story->n_skipped)
-		return cmek_error_set(err, CMEK_E_MISMATCH, EKEYREJECTED,
-				      "no key slot is for a key that is pinned for this volume on this host (%s); slot %u is for %s",
-				      cmek_pins_text(params->pins), hdr->slots[0].id, hdr->slots[0].resolved);
+		return cmek_error_set(
+			err, CMEK_E_MISMATCH, EKEYREJECTED,
+			"no key slot is for a key that is pinned for this volume on this host (%s); slot %u is for %s",
+			cmek_pins_text(params->pins), hdr->slots[0].id, hdr->slots[0].resolved);
 	if (params->key)
 		return cmek_error_set(err, CMEK_E_MISMATCH, EKEYREJECTED, "no key slot is for %s; slot %u is for %s",
 				      params->key, hdr->slots[0].id, hdr->slots[0].resolved);
@@ -80,8 +81,9 @@ static int open_kek(const struct cmek_volhdr *hdr, const struct cmek_unlock_para
 			continue;
 		/* A key that the user names is a pin by itself. */
 		if (!params->key && params->pins && !cmek_pins_match(params->pins, slot)) {
-			cmek_report(&params->report, "key slot %u is for %s, which is not pinned for this volume on this host: "
-				    "not tried", slot->id, slot->resolved);
+			cmek_report(&params->report,
+				    "key slot %u is for %s, which is not pinned for this volume on this host: skipped",
+				    slot->id, slot->resolved);
 			story.n_skipped++;
 			continue;
 		}
@@ -153,7 +155,8 @@ static void repair(struct cmek_volhdr_store *store, const struct cmek_unlock_par
 		cmek_report(&params->report, "the copies of the volume header differ and could not be made equal: %s",
 			    err.text);
 	else
-		cmek_report(&params->report, "the copies of the volume header differed; the other one was written anew");
+		cmek_report(&params->report,
+			    "the copies of the volume header differed; the other one was written anew");
 }
 
 int cmek_unlock(struct cmek_volhdr_store *store, const struct cmek_unlock_params *params,
@@ -166,18 +169,22 @@ int cmek_unlock(struct cmek_volhdr_store *store, const struct cmek_unlock_params
 
 	cmek_uuid_encode(hdr->uuid, uuid);
 	if (!params->key && !params->pins)
-		cmek_report(&params->report, "volume %s is not pinned on this host: that %s is its key is known from the volume "
-			    "itself alone", uuid, hdr->slots[0].resolved);
+		cmek_report(&params->report,
+			    "volume %s is not pinned on this host: that %s is its key is known from the volume "
+			    "itself alone",
+			    uuid, hdr->slots[0].resolved);
 	ret = unlock_copy(store, params, ret_ring, &first);
 	/*
-	 * The other copy is for damage and tampering only. A key that is disabled or out of reach must not send us to an
-	 * older header that another key still opens.
+	 * The other copy is for damage and tampering only. A key that is disabled or out of reach must not send us to
+	 * an older header that another key still opens.
 	 */
-	if (ret && (first.kind == CMEK_E_TAMPERED || first.kind == CMEK_E_BAD_FORMAT || first.kind == CMEK_E_MISMATCH) &&
+	if (ret &&
+	    (first.kind == CMEK_E_TAMPERED || first.kind == CMEK_E_BAD_FORMAT || first.kind == CMEK_E_MISMATCH) &&
 	    cmek_volhdr_store_unequal(store) && !cmek_volhdr_store_yield(store)) {
 		ret = unlock_copy(store, params, ret_ring, &second);
 		if (!ret)
-			cmek_report(&params->report, "a copy of the volume header is not to be trusted: %s; the other one is used",
+			cmek_report(&params->report,
+				    "a copy of the volume header is not to be trusted: %s; the other one is used",
 				    first.text);
 	}
 	if (!ret) {
@@ -185,7 +192,8 @@ int cmek_unlock(struct cmek_volhdr_store *store, const struct cmek_unlock_params
 		return 0;
 	}
 	if (cmek_error_is_set(&second))
-		return cmek_error_set(err, second.kind, second.err, "volume %s: %s; and the other copy of the header: %s", uuid,
-				      first.text, second.text);
+		return cmek_error_set(err, second.kind, second.err,
+				      "volume %s: %s; and the other copy of the header: %s", uuid, first.text,
+				      second.text);
 	return cmek_error_set(err, first.kind, first.err, "volume %s: %s", uuid, first.text);
 }

@@ -154,8 +154,8 @@ int cmek_volhdr_decode(const uint8_t *bytes, size_t len, struct cmek_volhdr **re
 		return ret;
 	if (later)
 		return cmek_error_set(err, CMEK_E_UNSUPPORTED, ENOTSUP,
-				      "header version %u, this program knows version %d", cmek_load32(bytes + AT_VERSION),
-				      HEADER_VERSION);
+				      "header version %u, this program knows version %d",
+				      cmek_load32(bytes + AT_VERSION), HEADER_VERSION);
 	if (!sha256_fits(bytes, len))
 		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "damaged: the checksum does not fit");
 	text_len = (size_t)cmek_load64(bytes + AT_TEXT_LEN);
@@ -192,8 +192,9 @@ int cmek_volhdr_verify(const uint8_t *bytes, size_t len, const struct cmek_secre
 	if (ret)
 		return cmek_error_set(err, CMEK_E_SYSTEM, -ret, "the header's HMAC can't be computed");
 	if (!cmek_equal(mac, bytes + AT_HMAC, sizeof(mac)))
-		return cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG,
-				      "the header was not written by a holder of this volume's key: the HMAC does not fit");
+		return cmek_error_set(
+			err, CMEK_E_TAMPERED, EBADMSG,
+			"the header was not written by a holder of this volume's key: the HMAC does not fit");
 	return 0;
 }
 
@@ -211,8 +212,8 @@ int cmek_volhdr_encode(const struct cmek_volhdr *hdr, const struct cmek_secret *
 		goto out;
 	text_len = strlen(text);
 	if (text_len > hdr->area_len) {
-		ret = cmek_error_set(err, CMEK_E_LIMIT, ENOSPC, "the header's text has %zu bytes, its area only %u", text_len,
-				     hdr->area_len);
+		ret = cmek_error_set(err, CMEK_E_LIMIT, ENOSPC, "the header's text has %zu bytes, its area only %u",
+				     text_len, hdr->area_len);
 		goto out;
 	}
 	bytes = calloc(1, len);

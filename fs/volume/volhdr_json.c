@@ -169,18 +169,18 @@ static int check_deks(const struct cmek_volhdr *hdr, struct cmek_error *err)
 			return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, WHAT ": two DEKs with id %u", dek->id);
 		seen[dek->id / 8] |= (uint8_t)(1 << dek->id % 8);
 		if (dek->id >= hdr->dek_next)
-			return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, WHAT ": DEK %u is not below deks.next (%u)",
-					      dek->id, hdr->dek_next);
+			return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL,
+					      WHAT ": DEK %u is not below deks.next (%u)", dek->id, hdr->dek_next);
 		if (dek->state != CMEK_DEK_ACTIVE)
 			continue;
 		if (dek->id != hdr->dek_active)
-			return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, WHAT ": DEK %u is active, deks.active is %u",
-					      dek->id, hdr->dek_active);
+			return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL,
+					      WHAT ": DEK %u is active, deks.active is %u", dek->id, hdr->dek_active);
 		active = true;
 	}
 	if (!active)
-		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, WHAT ": deks.active is %u, which is no active DEK",
-				      hdr->dek_active);
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL,
+				      WHAT ": deks.active is %u, which is no active DEK", hdr->dek_active);
 	return 0;
 }
 
@@ -243,7 +243,8 @@ static int read_root(const struct cmek_json_at *root, struct cmek_volhdr *hdr, s
 	if (!ret && !block_size_ok(block_size))
 		ret = cmek_json_bad(root, "block_size", "is not a power of two from 4096 to 65536", err);
 	if (!ret)
-		ret = cmek_json_uint(root, "symlink_max", CMEK_SYMLINK_TEXT_MIN, CMEK_SYMLINK_TEXT_MAX, &symlink_max, err);
+		ret = cmek_json_uint(root, "symlink_max", CMEK_SYMLINK_TEXT_MIN, CMEK_SYMLINK_TEXT_MAX, &symlink_max,
+				     err);
 	if (!ret)
 		ret = cmek_json_time(root, "created", &hdr->created, err);
 	if (ret)
@@ -284,7 +285,8 @@ static int check_for_encode(const struct cmek_volhdr *hdr, struct cmek_error *er
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "a field of the new volume header is out of range");
 	for (i = 0; i < hdr->n_slots; i++) {
 		if (hdr->slots[i].id >= CMEK_SLOTS_MAX || seen & UINT32_C(1) << hdr->slots[i].id)
-			return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "the new volume header's slot ids are not unique");
+			return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
+					      "the new volume header's slot ids are not unique");
 		seen |= UINT32_C(1) << hdr->slots[i].id;
 	}
 	return check_deks(hdr, err);

@@ -87,7 +87,8 @@ static int open_meta(int store_fd, int *ret_fd, struct cmek_error *err)
 	}
 	switch (errno) {
 	case ENOENT:
-		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "no cmekfs volume here: there is no " CMEK_META_DIR);
+		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT,
+				      "no cmekfs volume here: there is no " CMEK_META_DIR);
 	case ENOTDIR:
 	case ELOOP:
 		return cmek_error_set(err, CMEK_E_BAD_FORMAT, ENOTDIR, CMEK_META_DIR " is not a directory");
@@ -104,8 +105,8 @@ static int take_lock(int meta_fd, enum cmek_store_access access, int *ret_fd, st
 	struct stat st;
 	int fd, ret;
 
-	fd = openat(meta_fd, "lock", (write ? O_RDWR : O_RDONLY) | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
-		    0600);
+	fd = openat(meta_fd, "lock",
+		    (write ? O_RDWR : O_RDONLY) | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return cmek_error_sys(err, errno, "can't open " CMEK_META_DIR "/lock");
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
@@ -115,7 +116,8 @@ static int take_lock(int meta_fd, enum cmek_store_access access, int *ret_fd, st
 	if (fcntl(fd, F_OFD_SETLK, &lock)) {
 		if (errno == EAGAIN || errno == EACCES)
 			ret = cmek_error_set(err, CMEK_E_BUSY, EBUSY, "the volume is in use by %s",
-					     write ? "another mount or program" : "a mount or program that writes to it");
+					     write ? "another mount or program" :
+						     "a mount or program that writes to it");
 		else
 			ret = cmek_error_sys(err, errno, "can't lock " CMEK_META_DIR "/lock");
 		goto out;
@@ -285,8 +287,8 @@ static int check_not_stale(const struct cmek_volhdr_store *store, struct cmek_er
 		same = ret ? !store->copies[i].bytes : same_bytes(&store->copies[i], bytes, len);
 		free(bytes);
 		if (!same)
-			return cmek_error_set(err, CMEK_E_BUSY, ESTALE, "%s was changed by somebody else in the meantime",
-					      copy_names[i]);
+			return cmek_error_set(err, CMEK_E_BUSY, ESTALE,
+					      "%s was changed by somebody else in the meantime", copy_names[i]);
 	}
 	return 0;
 }
@@ -392,4 +394,31 @@ int cmek_volhdr_store_create(int meta_fd, const struct cmek_volhdr *hdr, const s
 	cmek_volhdr_free(proof);
 	free(bytes);
 	return ret;
+}
+
+const char *cmek_volhdr_store_problem(const struct cmek_volhdr_store *store, int i, uint64_t *ret_sequence)
+{
+	const struct copy *copy = &store->copies[i];
+
+	if (!copy->hdr)
+		return copy->err.text;
+	*ret_sequence = copy->hdr->sequence;
+	return NULL;
+}
+
+enum cmek_store_use cmek_volhdr_store_use(const struct cmek_volhdr_store *store)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	enum cmek_store_use use = CMEK_USE_UNKNOWN;
+	int fd;
+
+	fd = openat(store->meta_fd, "lock", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return use;
+	if (!fcntl(fd, F_OFD_GETLK, &lock))
+		use = lock.l_type == F_UNLCK   ? CMEK_USE_NONE
+		      : lock.l_type == F_RDLCK ? CMEK_USE_READERS
+					       : CMEK_USE_WRITER;
+	close(fd);
+	return use;
 }

@@ -36,8 +36,8 @@ struct cmek_volhdr_store;
 /*
  * Opens the store directory's volume: store_fd is borrowed for the call. The lock lasts until close, in all processes
  * that inherited it. A bad copy beside a good one is reported.
- * Kinds: not-found (no volume here), busy (-EBUSY, another mount or program), bad-format (no copy is good: both are told),
- * unsupported, system.
+ * Kinds: not-found (no volume here), busy (-EBUSY, another mount or program), bad-format (no copy is good: both are
+ * told), unsupported, system.
  */
 int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const struct cmek_report *report,
 			   struct cmek_volhdr_store **ret_store, struct cmek_error *err);
@@ -56,13 +56,19 @@ bool cmek_volhdr_store_unequal(const struct cmek_volhdr_store *store);
 /* Makes the other copy equal to the picked one, which the caller has verified. Needs CMEK_STORE_WRITE. */
 int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err);
 /*
- * Writes a changed header as both copies, with the next sequence number. Kind busy, -ESTALE, when the copies on the disk
- * are not the ones that were read. When it fails the volume has the old header, and *hdr is still the caller's; or the
- * new one, when it got so far that one copy has it: *hdr is then taken over (nulled) and picked, as on success. Either
- * way the handle can be used on.
+ * Writes a changed header as both copies, with the next sequence number. Kind busy, -ESTALE, when the copies on the
+ * disk are not the ones that were read. When it fails the volume has the old header, and *hdr is still the caller's;
+ * or the new one, when it got so far that one copy has it: *hdr is then taken over (nulled) and picked, as on success.
+ * Either way the handle can be used on.
  */
 int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
 			     const struct cmek_secret *mac_key, struct cmek_error *err);
+
+/* For people: what is wrong with copy i (0 or 1), NULL if it is usable; *ret_sequence is then its number. Borrowed. */
+const char *cmek_volhdr_store_problem(const struct cmek_volhdr_store *store, int i, uint64_t *ret_sequence);
+/* Who has the volume's lock at this moment, for a handle without one (CMEK_STORE_PEEK). */
+enum cmek_store_use { CMEK_USE_NONE, CMEK_USE_READERS, CMEK_USE_WRITER, CMEK_USE_UNKNOWN };
+enum cmek_store_use cmek_volhdr_store_use(const struct cmek_volhdr_store *store);
 
 /* The name of a half-written copy that a crash can leave: CMEK_STORE_WRITE removes those. */
 bool cmek_volhdr_is_temporary(const char *name);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The keyring: derivations against the vectors of doc/format.md, and that no (salt, counter) pair is given out twice. */
+/* The keyring: derivations against the vectors of doc/format.md; no (salt, counter) pair is given out twice. */
 #include "config.h"
 
 #include <check.h>

@@ -179,8 +179,9 @@ static const struct {
 	{ "{\"format\": 1, \"volumes\": {\"" V "\": {}}}", 0600, CMEK_E_BAD_FORMAT, 1 },
 	{ "{\"format\": 1, \"volumes\": {\"" V "\": {\"slots\": []}}}", 0600, CMEK_E_BAD_FORMAT, 1 },
 	{ "{\"format\": 1, \"volumes\": {\"" V "\": {\"slots\": [{}]}}}", 0600, CMEK_E_BAD_FORMAT, 1 },
-	{ "{\"format\": 1, \"volumes\": {\"" V "\": {\"slots\": [{\"provider\": \"local\", \"resolved\": \"local:0\"}]}}}", 0600,
-	  CMEK_E_BAD_FORMAT, 1 },
+	{ "{\"format\": 1, \"volumes\": {\"" V
+	  "\": {\"slots\": [{\"provider\": \"local\", \"resolved\": \"local:0\"}]}}}",
+	  0600, CMEK_E_BAD_FORMAT, 1 },
 };
 
 START_TEST(bad_file)

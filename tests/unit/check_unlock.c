@@ -71,7 +71,8 @@ static void opened(enum cmek_store_access access)
 {
 	ck_assert_msg(unlock(access) == 0, "%s", err.text);
 	ck_assert_uint_eq(cmek_keyring_active_dek(ring), 1);
-	ck_assert_mem_eq(cmek_secret_bytes(cmek_keyring_kek(ring), CMEK_KEY_KEK), cmek_secret_bytes(v.kek, CMEK_KEY_KEK), 32);
+	ck_assert_mem_eq(cmek_secret_bytes(cmek_keyring_kek(ring), CMEK_KEY_KEK),
+			 cmek_secret_bytes(v.kek, CMEK_KEY_KEK), 32);
 }
 
 static void refused(enum cmek_kind kind, int errnum)
@@ -308,7 +309,8 @@ START_TEST(deks_in_all_states)
 		dek->id = id;
 		dek->state = states[id - 2];
 		if (dek->state != CMEK_DEK_DESTROYED)
-			ck_assert_int_eq(cmek_keyring_make_dek(v.ring, id, 0, CMEK_DEK_DECRYPT_ONLY, dek->wrapped, NULL), 0);
+			ck_assert_int_eq(
+				cmek_keyring_make_dek(v.ring, id, 0, CMEK_DEK_DECRYPT_ONLY, dek->wrapped, NULL), 0);
 	}
 	v.hdr->dek_next = 5;
 	unit_copy_put(&v, 0, v.hdr, v.mac_key);

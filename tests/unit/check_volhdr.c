@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The header codec: the vector of doc/format.md, every byte of it flipped, and a table of ways a header can be wrong. */
+/* The header codec: the vector of doc/format.md, every byte of it flipped, and tables of ways a header can be wrong. */
 #include "config.h"
 
 #include <check.h>
@@ -140,8 +140,8 @@ START_TEST(every_byte_flipped)
 			ck_assert_msg(ret == -EINVAL || ret == -ENOTSUP, "byte %zu: %d", i, ret);
 			ck_assert_msg(err.kind == CMEK_E_BAD_FORMAT || err.kind == CMEK_E_UNSUPPORTED, "byte %zu", i);
 			ck_assert_ptr_null(hdr);
-			ck_assert_int_eq(cmek_volhdr_verify(vector, vector_len, mac_key, NULL), i >= AT_SHA256 && i < AT_HMAC ? 0 :
-					 -EBADMSG);
+			ck_assert_int_eq(cmek_volhdr_verify(vector, vector_len, mac_key, NULL),
+					 i >= AT_SHA256 && i < AT_HMAC ? 0 : -EBADMSG);
 		}
 		vector[i] ^= (uint8_t)(1 << i % 8);
 	}

@@ -429,7 +429,8 @@ static void check_names(void)
 			ck_assert_msg(!strcmp(entry->d_name, "header.0") || !strcmp(entry->d_name, "header.1") ||
 				      !strcmp(entry->d_name, "lock"), "left: %s", entry->d_name);
 		else
-			ck_assert_msg(!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."), "left: %s", entry->d_name);
+			ck_assert_msg(!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."), "left: %s",
+				      entry->d_name);
 	closedir(dir);
 }
 

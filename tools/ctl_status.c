@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * cmekctl status: a volume, who uses it, and what its KMS says of its keys. Nothing is unlocked: what cannot be asked
+ * is told as such and is no failure.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "fs/volume/registry.h"
+#include "fs/volume/volhdr_store.h"
+#include "kms/kms.h"
+#include "tools/ctl.h"
+
+enum { OPT_PASSPHRASE_FILE = 256 };
+
+static const char *const use_names[] = {
+	[CMEK_USE_NONE] = "no",
+	[CMEK_USE_READERS] = "read-only",
+	[CMEK_USE_WRITER] = "read-write",
+	[CMEK_USE_UNKNOWN] = "unknown",
+};
+
+/* What is known of one slot's key. */
+struct slot_state {
+	struct cmek_kms_info info; /* valid unless err is set */
+	struct cmek_error err;
+	const char *pinned; /* "yes", "no", "unknown" */
+};
+
+struct status {
+	struct cmek_tool *tool;
+	char *path;       /* the store's */
+	char *mount_point;
+	struct cmek_volhdr_store *store;
+	const struct cmek_volhdr *hdr;
+	struct slot_state *slots;
+};
+
+static void ask_kms(const struct cmek_slot *slot, const struct cmek_kms_options *opts, struct slot_state *state)
+{
+	struct cmek_kms_principal principal = cmek_slot_principal(slot);
+	struct cmek_kms *kms = NULL;
+
+	if (!cmek_kms_open(slot->resolved, &principal, opts, &kms, &state->err))
+		(void)cmek_kms_describe(kms, &state->info, &state->err); /* err tells */
+	cmek_kms_close(kms);
+}
+
+/* The pins, and a word on them for all slots at once when there are none. */
+static void ask_registry(struct status *s)
+{
+	struct cmek_registry *reg = NULL;
+	struct cmek_pins *pins = NULL;
+	bool asked;
+	size_t i;
+
+	asked = !cmek_registry_new(NULL, &reg, NULL) && !cmek_registry_pins(reg, s->hdr->uuid, &pins, NULL);
+	for (i = 0; i < s->hdr->n_slots; i++) {
+		if (!asked)
+			s->slots[i].pinned = "unknown";
+		else
+			s->slots[i].pinned = pins && cmek_pins_match(pins, &s->hdr->slots[i]) ? "yes" : "no";
+	}
+	cmek_pins_free(pins);
+	cmek_registry_free(reg);
+}
+
+static const char *state_of(const struct slot_state *state)
+{
+	return cmek_error_is_set(&state->err) ? cmek_kind_name(state->err.kind) :
+						cmek_kms_state_name(state->info.state);
+}
+
+static void print(const struct status *s)
+{
+	const struct cmek_volhdr *hdr = s->hdr;
+	char uuid[CMEK_UUID_TEXT];
+	size_t i;
+
+	cmek_uuid_encode(hdr->uuid, uuid);
+	cmek_tool_say(s->tool, "volume:      %s%s%s%s", uuid, hdr->label[0] ? "  \"" : "", hdr->label,
+		      hdr->label[0] ? "\"" : "");
+	cmek_tool_say(s->tool, "store:       %s", s->path);
+	cmek_tool_say(s->tool, "in use:      %s", use_names[cmek_volhdr_store_use(s->store)]);
+	if (s->mount_point)
+		cmek_tool_say(s->tool, "mounted on:  %s", s->mount_point);
+	cmek_tool_say(s->tool, "block size:  %u", hdr->block_size);
+	cmek_tool_say(s->tool, "header:      number %llu%s", (unsigned long long)hdr->sequence,
+		      cmek_volhdr_store_unequal(s->store) ?
+			      ", the copies differ (the next read-write mount repairs that)" :
+			      "");
+	cmek_tool_say(s->tool, "%-4s  %-8s  %-16s  %-8s  %-6s  %s", "SLOT", "PURPOSE", "STATE", "VERSION", "PINNED",
+		      "KEY");
+	for (i = 0; i < hdr->n_slots; i++) {
+		cmek_tool_say(s->tool, "%-4u  %-8s  %-16s  %-8s  %-6s  %s", hdr->slots[i].id, hdr->slots[i].purpose,
+			      state_of(&s->slots[i]), hdr->slots[i].version[0] ? hdr->slots[i].version : "-",
+			      s->slots[i].pinned, hdr->slots[i].resolved);
+		if (cmek_error_is_set(&s->slots[i].err))
+			cmek_tool_say(s->tool, "      %s", s->slots[i].err.text);
+	}
+	cmek_tool_say(s->tool, "%-5s  %-12s", "DEK", "STATE");
+	for (i = 0; i < hdr->n_deks; i++)
+		cmek_tool_say(s->tool, "%-5u  %-12s", hdr->deks[i].id, cmek_dek_state_name(hdr->deks[i].state));
+}
+
+static json_t *slot_json(const struct cmek_slot *slot, const struct slot_state *state)
+{
+	bool failed = cmek_error_is_set(&state->err);
+
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s?}", "slot", (int)slot->id, "purpose",
+			 slot->purpose, "key", slot->resolved, "version", slot->version, "provider", slot->provider,
+			 "state", state_of(state), "primary_version", failed ? NULL : state->info.primary_version,
+			 "pinned", state->pinned, "problem", failed ? state->err.text : NULL);
+}
+
+static json_t *status_json(const struct status *s)
+{
+	json_t *slots = json_array(), *deks = json_array();
+	char uuid[CMEK_UUID_TEXT];
+	size_t i;
+
+	cmek_uuid_encode(s->hdr->uuid, uuid);
+	for (i = 0; i < s->hdr->n_slots; i++)
+		json_array_append_new(slots, slot_json(&s->hdr->slots[i], &s->slots[i]));
+	for (i = 0; i < s->hdr->n_deks; i++)
+		json_array_append_new(deks, json_pack("{s:i, s:s}", "id", s->hdr->deks[i].id, "state",
+						      cmek_dek_state_name(s->hdr->deks[i].state)));
+	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:b, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
+			 "store", s->path, "in_use", use_names[cmek_volhdr_store_use(s->store)], "mount_point",
+			 s->mount_point, "block_size", (int)s->hdr->block_size, "sequence",
+			 (json_int_t)s->hdr->sequence, "copies_differ", cmek_volhdr_store_unequal(s->store), "slots",
+			 slots, "deks", deks);
+}
+
+static int collect(struct status *s, const char *volume, const struct cmek_kms_options *opts, struct cmek_error *err)
+{
+	int fd = -1, ret;
+	size_t i;
+
+	ret = cmek_ctl_volume_open(volume, &fd, &s->path, err);
+	if (!ret)
+		ret = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &s->store, err);
+	if (fd >= 0)
+		close(fd);
+	if (ret)
+		return ret;
+	s->hdr = cmek_volhdr_store_header(s->store);
+	s->mount_point = cmek_ctl_mount_point(s->path);
+	s->slots = calloc(s->hdr->n_slots, sizeof(*s->slots));
+	if (!s->slots)
+		return cmek_error_sys(err, ENOMEM, "status");
+	for (i = 0; i < s->hdr->n_slots; i++)
+		ask_kms(&s->hdr->slots[i], opts, &s->slots[i]);
+	ask_registry(s);
+	return 0;
+}
+
+int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_option options[] = {
+		{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" },
+		{ 0, NULL, NULL, NULL },
+	};
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME",
+		.about = "Shows a volume, who uses it, and the state of its keys. VOLUME is a store or a mount point.",
+		.options = options, .min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_kms_options opts = { .ask_passphrase = cmek_tool_ask_passphrase };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct status s = { .tool = tool };
+	struct cmek_tool_args args;
+	json_t *json;
+	size_t i;
+	int code;
+
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while (cmek_tool_next(&args) == OPT_PASSPHRASE_FILE)
+		opts.passphrase_file = args.value;
+	if (collect(&s, args.argv[0], &opts, &err)) {
+		code = cmek_tool_fail(tool, &err);
+	} else {
+		print(&s);
+		json = status_json(&s);
+		cmek_tool_json(tool, &json);
+		code = cmek_tool_done(tool);
+	}
+	for (i = 0; s.slots && i < s.hdr->n_slots; i++)
+		cmek_kms_info_done(&s.slots[i].info);
+	free(s.slots);
+	cmek_volhdr_store_close(s.store);
+	free(s.mount_point);
+	free(s.path);
+	return code;
+}
