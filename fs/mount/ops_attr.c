@@ -71,13 +71,24 @@ static int set_size(const struct cmek_ops *ops, uint64_t node, off_t size)
 }
 
 /*
- * The change time is the store's to keep. A modification time set here must also outlast deferred writes of the file's
- * data, which would move the store's.
+ * The modification time of a file with changes of data is kept with those, and reaches the store with them: in the store
+ * alone it would not outlast them. This is what the kernel does after each write-back of its pages.
  */
+static bool set_live_mtime(const struct cmek_ops *ops, uint64_t node, struct timespec mtime)
+{
+	struct cmek_ofile *file = cmek_ofile_find(ops->content, node);
+
+	if (!file)
+		return false;
+	cmek_ofile_set_mtime(file, mtime);
+	cmek_ofile_close(file);
+	return true;
+}
+
+/* The change time is the store's to keep. */
 static int set_times(const struct cmek_ops *ops, uint64_t node, const struct stat *attr, int to_set)
 {
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } };
-	struct cmek_ofile *file;
 	struct stat st;
 	int rc;
 
@@ -89,19 +100,19 @@ static int set_times(const struct cmek_ops *ops, uint64_t node, const struct sta
 		ts[1].tv_nsec = UTIME_NOW;
 	else if (to_set & FUSE_SET_ATTR_MTIME)
 		ts[1] = attr->st_mtim;
+	if (ts[0].tv_nsec == UTIME_OMIT && ts[1].tv_nsec == UTIME_OMIT)
+		return 0;
+	if (ts[0].tv_nsec == UTIME_OMIT && ts[1].tv_nsec != UTIME_NOW && set_live_mtime(ops, node, ts[1]))
+		return 0;
 	rc = cmek_tree_utimens(ops->tree, node, ts);
 	if (rc != 0 || ts[1].tv_nsec == UTIME_OMIT)
 		return rc;
-	file = cmek_ofile_find(ops->content, node);
-	if (!file)
-		return 0;
 	if (ts[1].tv_nsec == UTIME_NOW) {
 		rc = cmek_tree_getattr(ops->tree, node, &st);
 		ts[1] = st.st_mtim;
 	}
 	if (rc == 0)
-		cmek_ofile_set_mtime(file, ts[1]);
-	cmek_ofile_close(file);
+		(void)set_live_mtime(ops, node, ts[1]); /* one without a live state has it in the store */
 	return rc;
 }
 

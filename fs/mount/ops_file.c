@@ -144,10 +144,13 @@ void cmek_op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t siz
 	struct cmek_ofile *file = open_file(req, node, &site);
 	int rc;
 
-	(void)fi;
 	if (!file)
 		return;
-	rc = cmek_content_write(file, data, size, (uint64_t)off);
+	/* A page from the kernel's cache was written by the user earlier: the kernel sets that time itself, before or after. */
+	if (fi->writepage)
+		rc = cmek_content_write_back(file, data, size, (uint64_t)off);
+	else
+		rc = cmek_content_write(file, data, size, (uint64_t)off);
 	if (rc == 0)
 		cmek_reply_written(req, size);
 	else

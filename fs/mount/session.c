@@ -54,15 +54,16 @@ static void want(struct fuse_conn_info *conn, unsigned cap)
 
 /*
  * INIT. Not asked for: splicing (the data has to be in memory to be encrypted), locks (the kernel keeps them, the
- * volume has no other user), AUTO_INVAL_DATA (nobody changes files behind the kernel's back), and umask stays the
- * kernel's work (no default ACLs yet).
+ * volume has no other user), AUTO_INVAL_DATA (nobody changes files behind the kernel's back), DONT_MASK (the kernel applies
+ * the umask: there are no default ACLs yet), and ATOMIC_O_TRUNC: with it, but without HANDLE_KILLPRIV_V2 that libfuse 3.14
+ * does not know, open(O_TRUNC) by somebody else leaves suid and sgid on the file (measured).
  */
 static void init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct cmek_session *session = from_ops(userdata);
 
 	conn->want = 0;
-	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
+	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
 			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_NO_OPENDIR_SUPPORT);
 	if (session->params.writeback)
 		want(conn, FUSE_CAP_WRITEBACK_CACHE);

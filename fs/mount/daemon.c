@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The life of the storage daemon, from its fork to its exit. It must not know mount points, networks or credentials: it
+ * has a store, a socket to who unwraps keys, and a connection to the kernel that somebody else made.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fs/content/content.h"
+#include "fs/mount/agent.h"
+#include "fs/mount/confine.h"
+#include "fs/mount/daemon.h"
+#include "fs/mount/message.h"
+#include "fs/mount/session.h"
+#include "fs/tree/tree.h"
+#include "fs/volume/registry.h"
+#include "fs/volume/unlock.h"
+#include "fs/volume/volhdr_store.h"
+
+/* umount(8) returns before the daemon of the mount has ended, so a new mount waits a little for the old one's lock. */
+#define LOCK_WAIT_MS 5000
+#define LOCK_TICK_MS 50
+
+struct daemon {
+	const struct cmek_mount_opts *opts;
+	int supervisor, agent;
+	int store_fd;
+	bool read_only;
+	struct cmek_volhdr_store *header;
+	struct cmek_keyring *ring;
+	struct cmek_tree *tree;
+	struct cmek_content *content;
+	struct cmek_session *session;
+	pthread_t listener;
+	bool listening;
+};
+
+static void report_line(void *arg, const char *text)
+{
+	(void)arg;
+	cmek_log(CMEK_LOG_WARNING, "%s", text);
+}
+
+static const struct cmek_report report = { .line = report_line };
+
+/* The store's directory, and its header under the lock. */
+static int open_store(struct daemon *d, struct cmek_error *err)
+{
+	const struct timespec tick = { 0, LOCK_TICK_MS * 1000000L };
+	int waited_ms = 0, rc;
+
+	d->store_fd = open(d->opts->store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (d->store_fd < 0)
+		return cmek_error_sys(err, errno, "store %s", d->opts->store);
+	for (;;) {
+		cmek_error_clear(err);
+		rc = cmek_volhdr_store_open(d->store_fd, d->read_only ? CMEK_STORE_READ : CMEK_STORE_WRITE, &report,
+					    &d->header, err);
+		if (rc != -EBUSY || waited_ms >= LOCK_WAIT_MS)
+			break;
+		(void)nanosleep(&tick, NULL); /* sooner is fine */
+		waited_ms += LOCK_TICK_MS;
+	}
+	if (rc != 0) {
+		cmek_error_prefix(err, "%s", d->opts->store);
+		return rc;
+	}
+	if (cmek_volhdr_store_header(d->header)->read_only_for && !d->read_only) {
+		cmek_log(CMEK_LOG_WARNING, "the volume has features this version can only read (%s): mounting read-only",
+			 cmek_volhdr_store_header(d->header)->read_only_for);
+		d->read_only = true;
+	}
+	return 0;
+}
+
+static int unlock(struct daemon *d, struct cmek_error *err)
+{
+	struct cmek_agent_link link = { d->agent };
+	struct cmek_unlock_params params = {
+		.unwrapper = cmek_agent_unwrapper(&link),
+		.key = d->opts->key_uri,
+		.slot = d->opts->slot,
+		.report = report,
+	};
+	const uint8_t *uuid = cmek_volhdr_store_header(d->header)->uuid;
+	struct cmek_registry *registry = NULL;
+	struct cmek_pins *pins = NULL;
+	int rc;
+
+	rc = cmek_registry_new(NULL, &registry, err);
+	if (rc == 0)
+		rc = cmek_registry_pins(registry, uuid, &pins, err);
+	params.pins = pins;
+	if (rc == 0)
+		rc = cmek_unlock(d->header, &params, &d->ring, err);
+	if (rc != 0)
+		cmek_error_prefix(err, "%s", d->opts->store);
+	else
+		(void)cmek_registry_touch(registry, uuid, NULL); /* a note for people, not worth a mount */
+	cmek_pins_free(pins);
+	cmek_registry_free(registry);
+	return rc;
+}
+
+static int host_open_store(void *arg, uint64_t node, bool write)
+{
+	struct daemon *d = arg;
+
+	return cmek_tree_open_store(d->tree, node, write ? O_RDWR : O_RDONLY);
+}
+
+static void host_report(void *arg, uint64_t node, int error, const char *what)
+{
+	static struct cmek_log_limit limit;
+
+	(void)arg;
+	cmek_log_limited(&limit, CMEK_LOG_ERROR, "node %" PRIu64 ": %s: %s", node, what,
+			 error == -EBADMSG ? "does not authenticate" : strerror(error < 0 ? -error : error));
+}
+
+static void on_up(void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)cmek_message_tell(d->supervisor, CMEK_MSG_UP, NULL); /* if it is gone, listen() ends the mount */
+}
+
+/* Tree, content and session over the connection. After the last fork: salts are drawn and threads started from here on. */
+static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
+{
+	const struct cmek_volhdr *hdr = cmek_volhdr_store_header(d->header);
+	struct cmek_tree_params tree_params = {
+		.block_size = hdr->block_size,
+		.symlink_max = hdr->symlink_max,
+		.read_only = d->read_only,
+	};
+	struct cmek_content_params content_params = {
+		.block_size = hdr->block_size,
+		.read_only = d->read_only,
+		.held_max_bytes = d->opts->held_max_bytes,
+		.map_cache_bytes = d->opts->map_cache_bytes,
+		.commit_ms = d->opts->commit_ms,
+	};
+	struct cmek_content_host host = { d, host_open_store, host_report };
+	struct cmek_session_params session_params = {
+		.writeback = d->opts->writeback && !d->read_only,
+		.allow_root = d->opts->allow_root,
+		.max_threads = d->opts->max_threads,
+		.up = on_up,
+		.arg = d,
+	};
+	int fd, rc;
+
+	rc = cmek_tree_new(d->store_fd, d->ring, &tree_params, &d->tree, err);
+	if (rc != 0)
+		return rc;
+	d->store_fd = -1;
+	rc = cmek_content_new(d->ring, &host, &content_params, &d->content, err);
+	if (rc != 0)
+		return rc;
+	fd = *device_fd;
+	*device_fd = -1;
+	return cmek_session_new(fd, d->tree, d->content, &session_params, &d->session, err);
+}
+
+/* Waits for the supervisor to say STOP, or to be gone, which is no reason to lose what is not in the store yet. */
+static void *listen_to_supervisor(void *arg)
+{
+	struct daemon *d = arg;
+	struct cmek_message msg;
+	int rc;
+
+	do {
+		rc = cmek_message_receive(d->supervisor, &msg, NULL);
+	} while (rc == 0 && msg.type != CMEK_MSG_STOP);
+	if (rc != 0 && rc != -ESHUTDOWN)
+		cmek_log(CMEK_LOG_ERROR, "the supervisor is gone: committing and ending the mount");
+	cmek_session_stop(d->session);
+	return NULL;
+}
+
+static int serve(struct daemon *d, struct cmek_error *err)
+{
+	int rc = pthread_create(&d->listener, NULL, listen_to_supervisor, d);
+
+	if (rc != 0)
+		return cmek_error_sys(err, rc, "starting a thread");
+	d->listening = true;
+	rc = cmek_session_run(d->session);
+	if (rc != 0)
+		return cmek_error_sys(err, -rc, "the FUSE connection");
+	return 0;
+}
+
+/* Everything into the store; then keys, store and lock go, in the reverse order of their coming. */
+static int finish(struct daemon *d, struct cmek_error *err)
+{
+	int rc;
+
+	if (d->listening) {
+		(void)pthread_cancel(d->listener); /* it waits in recvmsg, or is on its way out */
+		(void)pthread_join(d->listener, NULL);
+	}
+	cmek_session_free(d->session);
+	rc = cmek_content_free(d->content);
+	if (rc == 0 && d->tree && !d->read_only)
+		rc = cmek_tree_syncfs(d->tree);
+	if (rc != 0)
+		rc = cmek_error_sys(err, -rc, "writing the last changes to the store");
+	cmek_tree_free(d->tree);
+	cmek_keyring_free(d->ring);
+	cmek_volhdr_store_close(d->header);
+	if (d->store_fd >= 0)
+		(void)close(d->store_fd); /* a directory */
+	return rc;
+}
+
+/* Asks the supervisor to mount, and waits for the connection. */
+static int receive_device(struct daemon *d, int *ret_fd, struct cmek_error *err)
+{
+	struct cmek_message msg = { .type = CMEK_MSG_UNLOCKED, .pid = getpid(), .read_only = d->read_only };
+	int fd = -1;
+	int rc = cmek_message_send(d->supervisor, &msg, -1);
+
+	if (rc == 0)
+		rc = cmek_message_receive(d->supervisor, &msg, &fd);
+	if (rc == 0 && (msg.type != CMEK_MSG_DEVICE || fd < 0))
+		rc = -ECANCELED;
+	if (rc == 0) {
+		*ret_fd = fd;
+		return 0;
+	}
+	if (fd >= 0)
+		(void)close(fd); /* nothing was written to it */
+	return cmek_error_sys(err, -rc, "waiting for the mount");
+}
+
+int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int agent)
+{
+	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .store_fd = -1 };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	int device_fd = -1, rc, last;
+
+	d.read_only = opts->read_only;
+	rc = cmek_confine_daemon(&err);
+	if (rc == 0)
+		rc = open_store(&d, &err);
+	if (rc == 0)
+		rc = unlock(&d, &err);
+	if (rc == 0)
+		rc = receive_device(&d, &device_fd, &err);
+	if (rc == 0)
+		rc = start(&d, &device_fd, &err);
+	if (rc == 0)
+		rc = serve(&d, &err);
+	if (device_fd >= 0)
+		(void)close(device_fd); /* nothing was written to it */
+	last = finish(&d, &err);
+	if (rc == 0)
+		rc = last;
+	if (rc != 0)
+		(void)cmek_message_tell(d.supervisor, CMEK_MSG_FAILED, &err); /* nobody else to tell */
+	(void)close(d.agent);
+	(void)close(d.supervisor);
+	return rc;
+}

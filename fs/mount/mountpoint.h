@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_MOUNT_MOUNTPOINT_H
+#define CMEK_MOUNT_MOUNTPOINT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "fs/mount/opts.h"
+
+/*
+ * What the kernel knows of a mount: making it, tuning it, taking it away. Nothing here waits for an answer of the file
+ * system itself, except the unmounting process, which is one of its own for that reason.
+ */
+struct cmek_mountpoint {
+	const char *path; /* borrowed */
+	int device_fd;    /* the FUSE connection, -1 = none */
+	unsigned minor;   /* of the anonymous device: names the connection in /sys */
+	bool is_mounted;  /* was mounted by us, and we have not seen it go */
+};
+
+/* Mounts through libfuse (as root itself, else through fusermount3). Kind system, with libfuse's reason. */
+int cmek_mountpoint_mount(struct cmek_mountpoint *mp, const struct cmek_mount_opts *opts, bool read_only,
+			  struct cmek_error *err);
+
+/* As root: readahead and writeback limits that suit a mount of this kind. Fails in silence: they only make it faster. */
+void cmek_mountpoint_tune(const struct cmek_mountpoint *mp);
+
+enum cmek_unmount_how {
+	CMEK_UNMOUNT_ORDERLY, /* write back first; if it is in use, detach it: who has files open keeps them */
+	CMEK_UNMOUNT_LAZY,    /* detach, whatever the state of the connection */
+};
+/* Exit codes of the unmounting process. */
+enum { CMEK_UNMOUNT_GONE = 0, CMEK_UNMOUNT_DETACHED = 1, CMEK_UNMOUNT_FAILED = 2 };
+
+/*
+ * Starts a process that unmounts what is mounted at the path, if that is still ours, and leaves with one of these codes.
+ * It may hang as long as the file system does. Its pid or -errno.
+ */
+pid_t cmek_mountpoint_unmount(const struct cmek_mountpoint *mp, enum cmek_unmount_how how);
+
+/*
+ * Ends the connection, so that everybody who waits for an answer gets ENOTCONN: closes our descriptor (it is the last
+ * one when the daemon is dead), and aborts it through fusectl where that is mounted.
+ */
+void cmek_mountpoint_abort(struct cmek_mountpoint *mp);
+
+#endif
