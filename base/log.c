@@ -25,27 +25,33 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char program[64] = "cmekfs";
 static atomic_int threshold = CMEK_LOG_NOTICE;
-static atomic_bool use_syslog;
+enum sink { TO_STDERR, TO_SYSLOG, TO_RELAY };
+static atomic_int sink = TO_STDERR;
 
-static void set_sink(const char *name, enum cmek_log_level level, bool to_syslog)
+static void set_sink(const char *name, enum cmek_log_level level, enum sink to)
 {
 	pthread_mutex_lock(&lock);
 	snprintf(program, sizeof(program), "%s", name);
-	if (to_syslog)
+	if (to == TO_SYSLOG)
 		openlog(program, LOG_PID, LOG_DAEMON); /* keeps the pointer */
 	pthread_mutex_unlock(&lock);
 	atomic_store(&threshold, (int)level);
-	atomic_store(&use_syslog, to_syslog);
+	atomic_store(&sink, (int)to);
 }
 
 void cmek_log_to_stderr(const char *name, enum cmek_log_level level)
 {
-	set_sink(name, level, false);
+	set_sink(name, level, TO_STDERR);
 }
 
 void cmek_log_to_syslog(const char *name, enum cmek_log_level level)
 {
-	set_sink(name, level, true);
+	set_sink(name, level, TO_SYSLOG);
+}
+
+void cmek_log_to_relay(enum cmek_log_level level)
+{
+	set_sink("", level, TO_RELAY);
 }
 
 /*
@@ -55,16 +61,19 @@ void cmek_log_to_syslog(const char *name, enum cmek_log_level level)
 static void emit(enum cmek_log_level level, unsigned dropped, const char *fmt, va_list ap)
 {
 	char line[LINE_MAX_BYTES];
-	int saved_errno = errno;
+	int to = atomic_load(&sink), saved_errno = errno;
 	size_t head = 0, used;
 	size_t i;
 
-	if (!atomic_load(&use_syslog)) {
+	line[0] = '\0';
+	if (to == TO_STDERR) {
 		pthread_mutex_lock(&lock);
 		snprintf(line, sizeof(program) + 3, "%s: ", program);
 		pthread_mutex_unlock(&lock);
-		head = strlen(line);
+	} else if (to == TO_RELAY) {
+		snprintf(line, sizeof(line), "<%d>", (int)level);
 	}
+	head = strlen(line);
 	errno = saved_errno; /* for %m */
 	if (vsnprintf(line + head, sizeof(line) - head, fmt, ap) < 0)
 		line[head] = '\0';
@@ -74,7 +83,7 @@ static void emit(enum cmek_log_level level, unsigned dropped, const char *fmt, v
 	for (i = head; line[i]; i++)
 		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
 			line[i] = '?';
-	if (atomic_load(&use_syslog)) {
+	if (to == TO_SYSLOG) {
 		syslog((int)level, "%s", line + head);
 	} else {
 		if (i > sizeof(line) - 2)

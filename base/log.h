@@ -17,6 +17,8 @@ enum cmek_log_level {
 /* To stderr as "PROGRAM: text" (the default), or to syslog once daemonized. Messages above `level` are dropped. */
 void cmek_log_to_stderr(const char *program, enum cmek_log_level level);
 void cmek_log_to_syslog(const char *program, enum cmek_log_level level);
+/* To stderr as "<LEVEL>text" (the form of sd-daemon(3)), for another process to read and pass on. */
+void cmek_log_to_relay(enum cmek_log_level level);
 
 void cmek_log(enum cmek_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -69,6 +69,17 @@ START_TEST(lines)
 }
 END_TEST
 
+START_TEST(relay)
+{
+	cmek_log_to_relay(CMEK_LOG_NOTICE);
+	cmek_log(CMEK_LOG_ERROR, "block %d\n<7>", 3);
+	ck_assert_str_eq(written(), "<3>block 3?<7>\n");
+	cmek_log(CMEK_LOG_NOTICE, "this");
+	cmek_log(CMEK_LOG_DEBUG, "not this");
+	ck_assert_str_eq(written(), "<5>this\n");
+}
+END_TEST
+
 START_TEST(control_characters)
 {
 	cmek_log_to_stderr("prog", CMEK_LOG_NOTICE);
@@ -178,6 +189,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, lines);
+	tcase_add_test(tc, relay);
 	tcase_add_test(tc, control_characters);
 	tcase_add_test(tc, long_line);
 	tcase_add_test(tc, keeps_errno);
