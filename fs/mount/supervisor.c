@@ -49,7 +49,7 @@ struct supervisor {
 	int daemon_status;
 	struct cmek_mountpoint mount;
 	struct cmek_error error; /* the first that ends the mount */
-	char line[2048];         /* an unfinished line of log_pipe */
+	char line[4096];         /* an unfinished line of log_pipe */
 	size_t line_len;
 };
 
@@ -120,6 +120,7 @@ static void close_inherited(const int *keep, size_t n)
 struct agent_leave {
 	int sock;
 	int log_fd; /* -1: foreground */
+	enum cmek_log_level log_level;
 };
 
 static void agent_answered(void *arg)
@@ -130,6 +131,7 @@ static void agent_answered(void *arg)
 	if (leave->log_fd < 0)
 		return;
 	redirect_stdio(leave->log_fd);
+	cmek_log_to_relay(leave->log_level);
 	close_inherited(&leave->sock, 1);
 	(void)setsid(); /* fails for a group leader, which a forked process is not */
 	if (chdir("/") != 0)
@@ -169,7 +171,7 @@ static void close_plumbing(struct plumbing *p)
 
 static pid_t fork_agent(struct supervisor *s, struct plumbing *p, const struct cmek_kms_options *kms)
 {
-	struct agent_leave leave = { p->agent[1], p->log[1] };
+	struct agent_leave leave = { p->agent[1], p->log[1], s->opts->log_level };
 	pid_t pid = fork();
 	int rc;
 
@@ -201,6 +203,8 @@ static pid_t fork_daemon(struct supervisor *s, const struct plumbing *p)
 	ignore_signals();
 	(void)setsid(); /* away from the terminal; fails for a group leader, which a forked process is not */
 	redirect_stdio(p->log[1]);
+	if (p->log[1] >= 0)
+		cmek_log_to_relay(s->opts->log_level);
 	close_inherited(keep, 2);
 	(void)umask(0); /* the kernel has applied the user's */
 	if (chdir("/") != 0)
@@ -228,14 +232,25 @@ static int fork_children(struct supervisor *s, const struct cmek_kms_options *km
 	return rc;
 }
 
+/* A line as cmek_log_to_relay() writes it; one that a library wrote has no level. */
+static void say_line(const char *line)
+{
+	enum cmek_log_level level = CMEK_LOG_WARNING;
+
+	if (line[0] == '<' && line[1] >= '0' && line[1] <= '7' && line[2] == '>') {
+		level = (enum cmek_log_level)(line[1] - '0');
+		line += 3;
+	}
+	cmek_log(level, "%s", line);
+}
+
 static void say_lines(struct supervisor *s)
 {
-	const char own[] = PROGRAM ": ";
 	char *line = s->line, *end;
 
 	while ((end = memchr(line, '\n', s->line_len - (size_t)(line - s->line))) != NULL) {
 		*end = '\0';
-		cmek_log(CMEK_LOG_WARNING, "%s", strncmp(line, own, sizeof(own) - 1) == 0 ? line + sizeof(own) - 1 : line);
+		say_line(line);
 		line = end + 1;
 	}
 	s->line_len -= (size_t)(line - s->line);
