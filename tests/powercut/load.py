@@ -69,6 +69,7 @@ class Workload:
 
     name = ""
     image_mib = 512
+    checks_read_only = True  # databases write when they recover
 
     def __init__(self, settings):
         self.settings = settings

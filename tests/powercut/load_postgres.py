@@ -129,6 +129,7 @@ class Session:
 
 class Postgres(Writers):
     name = "postgres"
+    checks_read_only = False
     writers = 2
 
     def __init__(self, settings):

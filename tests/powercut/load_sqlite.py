@@ -34,6 +34,7 @@ class Step:
 
 class Sqlite(Writers):
     name = "sqlite"
+    checks_read_only = False
     writers = len(MODES)
 
     def __init__(self, settings):

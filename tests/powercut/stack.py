@@ -126,26 +126,30 @@ class Daemon:
             raise
 
 
-# Targets. create() makes a volume in an empty directory; mount() puts it up and returns a Daemon or None.
+# Targets. create() makes a volume in an empty directory; mount() puts it up with these options and returns a Daemon or
+# None. opts are those of a usual mount.
 
 class Plain:
     name = "plain"
+    read_only = "ro"
     strict = False
     can_punch = True
 
     def __init__(self, opts, mkfs_opts=()):
         if opts or mkfs_opts:
             raise ValueError("the plain target has no options; --store-opts are those of the store")
+        self.opts = []
 
     def create(self, store, scratch):
         pass
 
-    def mount(self, store, mount, scratch):
-        command(["mount", "--bind", store, mount])
+    def mount(self, store, mount, scratch, opts):
+        command(["mount", "-o", ",".join(["bind", *opts]), store, mount])
 
 
 class Gocryptfs:
     name = "gocryptfs"
+    read_only = "-ro"
     strict = False
     can_punch = False
 
@@ -163,16 +167,17 @@ class Gocryptfs:
         command(["gocryptfs", "-init", "-q", "-scryptn", "10", "-passfile", self._password(scratch),
                  *self.mkfs_opts, store])
 
-    def mount(self, store, mount, scratch):
+    def mount(self, store, mount, scratch, opts):
         # Before that line it opens a file of its own mount, and a mkdir there meanwhile makes a deadlock.
         return Daemon(["gocryptfs", "-fg", "-nosyslog", "-allow_other", "-passfile", self._password(scratch),
-                       *self.opts, store, mount], mount, os.path.join(scratch, "target.log"), ready="mounted and ready")
+                       *opts, store, mount], mount, os.path.join(scratch, "target.log"), ready="mounted and ready")
 
 
 class Cmekfs:
     """With a key of the local provider, which lives outside of the image."""
 
     name = "cmekfs"
+    read_only = "ro"
     strict = True
     can_punch = True
 
@@ -198,8 +203,8 @@ class Cmekfs:
             command([self.cmekctl, "key", "create", "local:powercut"], env=env)
         command([self.mkfs, "--key", "local:powercut", *self.mkfs_opts, store], env=env)
 
-    def mount(self, store, mount, scratch):
-        return Daemon([self.cmekfs, "-f", "-o", ",".join(["allow_other", *self.opts]), store, mount], mount,
+    def mount(self, store, mount, scratch, opts):
+        return Daemon([self.cmekfs, "-f", "-o", ",".join(["allow_other", *opts]), store, mount], mount,
                       os.path.join(scratch, "target.log"), self._env(scratch))
 
 
@@ -247,14 +252,15 @@ class Disk:
 class Stack:
     """
     An image with all that stands on it, as a context: its mounts are there inside of "with". With a log, requests are
-    recorded, and mark() writes lines between them.
+    recorded, and mark() writes lines between them. opts are those of the target if not its usual ones.
     """
 
-    def __init__(self, disk, image, log=None, create=False):
+    def __init__(self, disk, image, log=None, create=False, opts=None):
         self.disk = disk
         self.image = image
         self.log = log
         self.create = create
+        self.opts = disk.target.opts if opts is None else opts
         self.top = disk.top
         self.repaired = False
         self._recorder = self._loop = self._target = None
@@ -274,6 +280,12 @@ class Stack:
     def mark(self, text):
         os.write(self._mark_fd, text.encode())
 
+    def remount(self, opts):
+        """The target again, with other options."""
+        self._unmount_target()
+        self._target = None
+        self._mount_target(opts)
+
     def kill_target(self):
         """Frees everything that waits for a target that hangs."""
         if self._target:
@@ -289,14 +301,25 @@ class Stack:
         self._loop = command(["losetup", "--find", "--show", "--direct-io=on", path]).strip()
         self._loop_settings()
         self._mount_store()
-        store = os.path.join(disk.store_mount, "store")
+        if self.create:
+            os.mkdir(self._store())
+            disk.target.create(self._store(), disk.scratch)
+        self._mount_target(self.opts)
+
+    def _store(self):
+        return os.path.join(self.disk.store_mount, "store")
+
+    def _mount_target(self, opts):
         try:
-            if self.create:
-                os.mkdir(store)
-                disk.target.create(store, disk.scratch)
-            self._target = disk.target.mount(store, disk.top, disk.scratch)
+            self._target = self.disk.target.mount(self._store(), self.disk.top, self.disk.scratch, opts)
         except (RuntimeError, TimeoutError) as e:
             raise TargetFailed(str(e)) from e
+
+    def _unmount_target(self):
+        if self._target:
+            self._target.stop()
+        else:
+            unmount(self.disk.top)
 
     def _loop_settings(self):
         block = pathlib.Path("/sys/block", os.path.basename(self._loop))
@@ -326,10 +349,7 @@ class Stack:
 
     def _steps_down(self):
         disk = self.disk
-        if self._target:
-            yield self._target.stop
-        else:
-            yield lambda: unmount(disk.top)
+        yield self._unmount_target
         yield lambda: unmount(disk.store_mount)
         if self._loop:
             yield lambda: command(["losetup", "--detach", self._loop])
