@@ -184,8 +184,18 @@ class Postgres(Writers):
     def advance(self, acks):
         self.acks = dict(acks)
 
+    def _forget_process(self, top):
+        """The lock file of a server that was cut off names a process, and by now that may be someone else's."""
+        lock = pathlib.Path(self._data(top), "postmaster.pid")
+        try:
+            if os.path.exists(f"/proc/{int(lock.read_text(encoding='ascii').split()[0])}"):
+                lock.unlink()
+        except (OSError, ValueError, IndexError):
+            pass  # absent or unreadable: the server will say what it thinks of that
+
     def check(self, top, report):
         server = Server(self._data(top))
+        self._forget_process(top)
         try:
             with server:
                 self._check_rows(server, report)

@@ -7,6 +7,7 @@ it (cmekfs, gocryptfs, or nothing: a bind mount). Puts it up, takes it down, wha
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 
@@ -51,6 +52,45 @@ def wait_for(what, condition, seconds):
         pause = min(pause * 1.5, 0.1)
 
 
+def descendants(pid):
+    """pid and all that descend from it, as far as they are alive."""
+    children = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # ended meanwhile
+        if fields[0] != "Z":
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found = [pid]
+    for parent in found:
+        found += children.get(parent, [])
+    return found
+
+
+def kill_tree(pid):
+    """kill -9 of pid, which is alive, and of all that descends from it; returns who they were."""
+    members = descendants(pid)
+    for member in members:
+        try:
+            os.kill(member, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return members
+
+
+def is_alive(pid):
+    try:
+        stat = pathlib.Path("/proc", str(pid), "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def wait_for_end(pids):
+    wait_for("the end of what was killed", lambda: not any(map(is_alive, pids)), UNMOUNT_SECONDS)
+
+
 def mount_device(path):
     """MAJOR:MINOR of what is mounted there, or None; without a look into it, which would ask the file system."""
     for line in pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
@@ -77,8 +117,8 @@ def unmount(path):
 class Daemon:
     """A file system program that we run in the foreground until its mount is gone."""
 
-    def __init__(self, argv, mount, output, env=None, ready=""):
-        """Returns when the mount is there and the program has printed ready."""
+    def __init__(self, argv, mount, output, env=None, ready="", limit=MOUNT_SECONDS):
+        """Returns when the mount is there and the program has printed ready; kills it after so many seconds."""
         self.mount = mount
         self.output = output
         with open(output, "wb") as out:
@@ -88,7 +128,7 @@ class Daemon:
             return self.process.poll() is not None or (mount_device(mount) and ready in self._printed())
 
         try:
-            wait_for(argv[0], is_up, MOUNT_SECONDS)
+            wait_for(argv[0], is_up, limit)
             if self.process.poll() is not None:
                 raise RuntimeError(f"{argv[0]} ended with status {self.process.returncode}: {self.last_output()}")
         except BaseException:
@@ -102,17 +142,17 @@ class Daemon:
         return " | ".join(self._printed().strip().splitlines()[-3:])
 
     def kill(self):
-        """Also of one that waits for itself in the kernel: the connection goes first."""
+        """kill -9 of all its processes; then the connection goes too, should one of them wait for itself in there."""
         device = mount_device(self.mount)
+        members = kill_tree(self.process.pid) if self.process.poll() is None else []
         if device:
             abort = pathlib.Path("/sys/fs/fuse/connections", device.split(":")[1], "abort")
             try:
                 abort.write_text("1", encoding="ascii")
             except OSError:
                 pass  # no fusectl file system here: the kill is all we have
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.process.wait()
+        wait_for_end(members)
         if device:
             subprocess.run(["umount", "-l", self.mount], check=False)
 
@@ -143,7 +183,7 @@ class Plain:
     def create(self, store, scratch):
         pass
 
-    def mount(self, store, mount, scratch, opts):
+    def mount(self, store, mount, scratch, opts, limit=MOUNT_SECONDS):
         command(["mount", "-o", ",".join(["bind", *opts]), store, mount])
 
 
@@ -167,10 +207,11 @@ class Gocryptfs:
         command(["gocryptfs", "-init", "-q", "-scryptn", "10", "-passfile", self._password(scratch),
                  *self.mkfs_opts, store])
 
-    def mount(self, store, mount, scratch, opts):
+    def mount(self, store, mount, scratch, opts, limit=MOUNT_SECONDS):
         # Before that line it opens a file of its own mount, and a mkdir there meanwhile makes a deadlock.
         return Daemon(["gocryptfs", "-fg", "-nosyslog", "-allow_other", "-passfile", self._password(scratch),
-                       *opts, store, mount], mount, os.path.join(scratch, "target.log"), ready="mounted and ready")
+                       *opts, store, mount], mount, os.path.join(scratch, "target.log"), ready="mounted and ready",
+                      limit=limit)
 
 
 class Cmekfs:
@@ -203,9 +244,9 @@ class Cmekfs:
             command([self.cmekctl, "key", "create", "local:powercut"], env=env)
         command([self.mkfs, "--key", "local:powercut", *self.mkfs_opts, store], env=env)
 
-    def mount(self, store, mount, scratch, opts):
+    def mount(self, store, mount, scratch, opts, limit=MOUNT_SECONDS):
         return Daemon([self.cmekfs, "-f", "-o", ",".join(["allow_other", *opts]), store, mount], mount,
-                      os.path.join(scratch, "target.log"), self._env(scratch))
+                      os.path.join(scratch, "target.log"), self._env(scratch), limit=limit)
 
 
 TARGETS = {target.name: target for target in (Plain, Gocryptfs, Cmekfs)}
@@ -283,13 +324,21 @@ class Stack:
     def remount(self, opts):
         """The target again, with other options."""
         self._unmount_target()
-        self._target = None
         self._mount_target(opts)
 
     def kill_target(self):
-        """Frees everything that waits for a target that hangs."""
+        """Frees also everything that waits for a target that hangs."""
         if self._target:
             self._target.kill()
+            self._target = None
+
+    def mount_briefly(self, seconds):
+        """The target is killed so many seconds after the start of its mount."""
+        try:
+            self._mount_target(self.opts, seconds)
+        except TargetFailed:
+            pass
+        self.kill_target()
 
     def _up(self):
         disk, path = self.disk, self.image
@@ -309,15 +358,16 @@ class Stack:
     def _store(self):
         return os.path.join(self.disk.store_mount, "store")
 
-    def _mount_target(self, opts):
+    def _mount_target(self, opts, limit=MOUNT_SECONDS):
         try:
-            self._target = self.disk.target.mount(self._store(), self.disk.top, self.disk.scratch, opts)
+            self._target = self.disk.target.mount(self._store(), self.disk.top, self.disk.scratch, opts, limit)
         except (RuntimeError, TimeoutError) as e:
             raise TargetFailed(str(e)) from e
 
     def _unmount_target(self):
         if self._target:
-            self._target.stop()
+            target, self._target = self._target, None
+            target.stop()
         else:
             unmount(self.disk.top)
 
