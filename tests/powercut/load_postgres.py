@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from load import Writers
+from stack import MissingProgram
 
 USER = "postgres"
 DATABASE = "postgres"
@@ -42,7 +43,7 @@ def binaries():
     """The directory of the server's programs, which Debian keeps off PATH; the newest."""
     found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[-3]))
     if not found:
-        raise FileNotFoundError("postgres: not under /usr/lib/postgresql")
+        raise MissingProgram("postgres: not under /usr/lib/postgresql")
     return str(found[-1].parent)
 
 

@@ -33,6 +33,10 @@ class TargetFailed(Exception):
     """The target can't be mounted on a store that can."""
 
 
+class MissingProgram(Exception):
+    """Something isn't installed or built."""
+
+
 def command(argv, **kwargs):
     """Runs argv and returns what it printed; its message becomes the exception's."""
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -259,7 +263,7 @@ def program(build, name):
         return path
     found = shutil.which(name)
     if not found:
-        raise FileNotFoundError(f"{name}: neither in CMEK_BUILD nor on PATH")
+        raise MissingProgram(f"{name}: neither in CMEK_BUILD nor on PATH")
     return found
 
 
