@@ -218,7 +218,9 @@ START_TEST(prompt)
 	ck_assert(!echo_is_on(master));
 	ck_assert_int_eq(write(master, prompt_rows[_i].typed, strlen(prompt_rows[_i].typed)),
 			 (ssize_t)strlen(prompt_rows[_i].typed));
-	expect(master, seen, sizeof(seen), "\n");
+	/* The interrupt character makes the terminal drop what waits to be read, this line's end among it or not. */
+	if (!strchr(prompt_rows[_i].typed, '\3'))
+		expect(master, seen, sizeof(seen), "\n");
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_ptr_null(strstr(seen, "open"));
 	ck_assert(echo_is_on(master));
