@@ -9,7 +9,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,6 +43,7 @@ struct daemon {
 	struct cmek_session *session;
 	pthread_t listener;
 	bool listening;
+	atomic_bool ending; /* the session is over: what the listener hears is of no interest */
 };
 
 static void report_line(void *arg, const char *text)
@@ -181,7 +184,9 @@ static void *listen_to_supervisor(void *arg)
 	do {
 		rc = cmek_message_receive(d->supervisor, &msg, NULL);
 	} while (rc == 0 && msg.type != CMEK_MSG_STOP);
-	if (rc != 0 && rc != -ESHUTDOWN)
+	if (atomic_load(&d->ending))
+		return NULL;
+	if (rc != 0)
 		cmek_log(CMEK_LOG_ERROR, "the supervisor is gone: committing and ending the mount");
 	cmek_session_stop(d->session);
 	return NULL;
@@ -206,7 +211,8 @@ static int finish(struct daemon *d, struct cmek_error *err)
 	int rc;
 
 	if (d->listening) {
-		(void)pthread_cancel(d->listener); /* it waits in recvmsg, or is on its way out */
+		atomic_store(&d->ending, true);
+		(void)shutdown(d->supervisor, SHUT_RD); /* wakes it; what we have to say can still be sent */
 		(void)pthread_join(d->listener, NULL);
 	}
 	cmek_session_free(d->session);
