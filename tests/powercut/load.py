@@ -19,9 +19,10 @@ FALLOC_FL_PUNCH_HOLE = 2
 
 # What an image can have against it. All but "weak" are failures: weak is what ext4 allows with data that was never
 # synced (zeros, or less of it), and what a target that is strict doesn't.
-KINDS = ("unreadable", "torn", "lost", "not_started", "not_mounted", "store", "weak")
+KINDS = ("unreadable", "torn", "lost", "not_started", "not_mounted", "died", "store", "weak")
 FAILURES = KINDS[:-1]
 MAX_MESSAGES = 5
+XATTR = "user.powercut"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -29,11 +30,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Settings:
     """What a workload is to do."""
 
-    def __init__(self, seed, seconds, target, fs):
+    def __init__(self, seed, seconds, target, fs, found_features):
         self.seed = seed
         self.seconds = seconds
         self.strict = target.strict
-        self.can_punch = target.can_punch
+        self.can_punch = "punch" in found_features
+        self.has_xattr = "xattr" in found_features
         # XFS takes symbolic links up to 1023 bytes; cmekfs has its own way around that.
         self.max_symlink = 1000 if fs == "xfs" and target.name != "cmekfs" else 2500
         # btrfs: the fsync of the directory that a name moved to leaves the old name until its directory is synced too.
@@ -52,7 +54,7 @@ class Report:
         if kind == "weak" and self._strict:
             kind = "torn"
         self.counts[kind] += 1
-        if len(self.messages) < MAX_MESSAGES:
+        if len(self.messages) < MAX_MESSAGES or kind == "died":
             self.messages.append(f"{kind}: {message}")
 
     def error(self, e, message):
@@ -139,6 +141,25 @@ def open_for(resources, path):
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     resources.callback(os.close, fd)
     return fd
+
+
+def features(directory):
+    """What files there can do that not all file systems can: "punch" holes, carry an "xattr"."""
+    path = os.path.join(directory, "feature-probe")
+    found = []
+    with open(path, "w+b") as f:
+        f.write(b"x" * 8192)
+        f.flush()
+        for name, probe in (("punch", lambda: punch(f.fileno(), 0, 4096)),
+                            ("xattr", lambda: os.setxattr(f.fileno(), XATTR, b"probe"))):
+            try:
+                probe()
+                found.append(name)
+            except OSError as e:
+                if e.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise
+    os.unlink(path)
+    return found
 
 
 def fsync_dir(path):

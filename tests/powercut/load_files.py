@@ -9,12 +9,11 @@ import errno
 import os
 import stat
 
-from load import Writers, fsync_dir, noise
+from load import XATTR, Writers, fsync_dir, noise
 
 PAGE = 4096
 MAX_NAMES = 110
 MAX_DEPTH = 4
-XATTR = "user.powercut"
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+ äö"
 
 # What is known of a file's content: all of it, all of it by the grace of the file system, or nothing (any part of it).
@@ -78,10 +77,11 @@ class Tree:
 class Chooser:
     """The steps of one writer: each is a tuple, the name of the change and its arguments."""
 
-    def __init__(self, rng, writer, max_symlink):
+    def __init__(self, rng, writer, settings):
         self.rng = rng
         self.writer = writer
-        self.max_symlink = max_symlink
+        self.max_symlink = settings.max_symlink
+        self.has_xattr = settings.has_xattr
         self.tree = Tree()
         self.next_file = 0
 
@@ -183,8 +183,8 @@ class Chooser:
 
     def _attributes(self):
         path = self._pick("file")
-        return path and (path, self.tree.names[path][1], self.rng.choice((0o600, 0o640, 0o755)),
-                         noise(self.rng.randint(1, 200), self.rng.random()))
+        value = noise(self.rng.randint(1, 200), self.rng.random()) if self.has_xattr else None
+        return path and (path, self.tree.names[path][1], self.rng.choice((0o600, 0o640, 0o755)), value)
 
 
 CHANGES = ("create", "create", "create", "create", "batch", "replace", "replace", "replace", "rewrite", "link",
@@ -304,7 +304,8 @@ class Actor:
         fd = os.open(self._full(path), os.O_RDWR | os.O_CLOEXEC)
         try:
             os.fchmod(fd, mode)
-            os.setxattr(fd, XATTR, value)
+            if value is not None:
+                os.setxattr(fd, XATTR, value)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -362,7 +363,7 @@ class Observed:
         try:
             return os.getxattr(full, XATTR)
         except OSError as e:
-            if e.errno != errno.ENODATA:
+            if e.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
                 raise
             return None
 
@@ -387,7 +388,7 @@ class Files(Writers):
         self.next_step = [next(steps) for steps in self.steps]
 
     def _chooser(self, writer):
-        return Chooser(self.rng("steps", writer), writer, self.settings.max_symlink)
+        return Chooser(self.rng("steps", writer), writer, self.settings)
 
     def _content(self, writer):
         return lambda file, version, size: noise(size, self.settings.seed, writer, file, version)

@@ -177,7 +177,6 @@ class Plain:
     name = "plain"
     read_only = "ro"
     strict = False
-    can_punch = True
 
     def __init__(self, opts, mkfs_opts=()):
         if opts or mkfs_opts:
@@ -195,7 +194,6 @@ class Gocryptfs:
     name = "gocryptfs"
     read_only = "-ro"
     strict = False
-    can_punch = False
 
     def __init__(self, opts, mkfs_opts=()):
         self.opts = opts
@@ -224,7 +222,6 @@ class Cmekfs:
     name = "cmekfs"
     read_only = "ro"
     strict = True
-    can_punch = True
 
     def __init__(self, opts, mkfs_opts=()):
         self.opts = opts
@@ -308,6 +305,7 @@ class Stack:
         self.opts = disk.target.opts if opts is None else opts
         self.top = disk.top
         self.repaired = False
+        self.bad_end = None  # how a target ended that did not end well
         self._recorder = self._loop = self._target = None
         self._mark_fd = -1
 
@@ -324,6 +322,13 @@ class Stack:
 
     def mark(self, text):
         os.write(self._mark_fd, text.encode())
+
+    def target_death(self):
+        """What a target said that ended before its unmount; None while it lives."""
+        target = self._target
+        if not target or target.process.poll() is None:
+            return None
+        return f"status {target.process.returncode}: {target.last_output()}"
 
     def remount(self, opts):
         """The target again, with other options."""
@@ -371,7 +376,9 @@ class Stack:
     def _unmount_target(self):
         if self._target:
             target, self._target = self._target, None
-            target.stop()
+            status = target.stop()
+            if status:
+                self.bad_end = f"status {status} after the unmount: {target.last_output()}"
         else:
             unmount(self.disk.top)
 
@@ -391,6 +398,9 @@ class Stack:
             command(argv)
             return
         except RuntimeError as e:
+            if self._recorder and self._recorder.process.poll() is not None:
+                raise RuntimeError(f"the recorder ended with status {self._recorder.process.returncode}: "
+                                   f"{self._recorder.last_output()}") from e
             if not disk.repair:
                 raise StoreFailed(str(e)) from e
         subprocess.run([*disk.repair, self._loop], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
