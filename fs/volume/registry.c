@@ -154,7 +154,7 @@ out:
 
 static int save(const struct cmek_registry *reg, const json_t *json, struct cmek_error *err)
 {
-	char *text = json_dumps(json, JSON_INDENT(2));
+	char *text = cmek_slot_dump_json(json, JSON_INDENT(2));
 	size_t len;
 	int ret;
 

@@ -81,6 +81,30 @@ int cmek_slot_text_ok(const char *text, size_t max, int empty)
 	return utf8 != NULL;
 }
 
+json_t *cmek_slot_copy_json(const json_t *json)
+{
+	json_t *copy = json_deep_copy(json);
+
+	if (copy && !json_equal(copy, json)) {
+		json_decref(copy);
+		copy = NULL;
+	}
+	return copy;
+}
+
+char *cmek_slot_dump_json(const json_t *json, size_t flags)
+{
+	char *text = json_dumps(json, flags);
+	json_t *again = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+
+	if (!again || !json_equal(again, json)) {
+		free(text);
+		text = NULL;
+	}
+	json_decref(again);
+	return text;
+}
+
 static int read_text(const struct cmek_json_at *at, const char *name, int empty, char **ret_text,
 		     struct cmek_error *err)
 {
@@ -173,7 +197,7 @@ int cmek_slot_from_json(const struct cmek_json_at *at, struct cmek_slot *ret_slo
 	int ret = read_fields(at, &slot, err);
 
 	if (!ret) {
-		slot.read = json_deep_copy(at->value);
+		slot.read = cmek_slot_copy_json(at->value);
 		if (!slot.read)
 			ret = cmek_error_sys(err, ENOMEM, "key slot");
 	}
@@ -244,7 +268,7 @@ static int to_json(const struct cmek_slot *slot, json_t *base, json_t **ret_json
 
 int cmek_slot_to_json(const struct cmek_slot *slot, json_t **ret_json, struct cmek_error *err)
 {
-	return to_json(slot, slot->read ? json_deep_copy(slot->read) : json_object(), ret_json, err);
+	return to_json(slot, slot->read ? cmek_slot_copy_json(slot->read) : json_object(), ret_json, err);
 }
 
 int cmek_slot_encode(const struct cmek_slot *slot, char **ret_text, size_t *ret_len, struct cmek_error *err)
@@ -255,7 +279,7 @@ int cmek_slot_encode(const struct cmek_slot *slot, char **ret_text, size_t *ret_
 
 	if (ret)
 		return ret;
-	text = json_dumps(json, JSON_COMPACT);
+	text = cmek_slot_dump_json(json, JSON_COMPACT);
 	json_decref(json);
 	if (!text)
 		return cmek_error_sys(err, ENOMEM, "key slot %u", slot->id);

@@ -48,6 +48,11 @@ int cmek_slot_purpose_ok(const char *purpose);
 /* 1..max bytes (0 allowed if `empty`) of UTF-8 without control characters, so that it can be shown on a terminal. */
 int cmek_slot_text_ok(const char *text, size_t max, int empty);
 
+/* A copy of the whole of it, or NULL: json_deep_copy() leaves out members that there is no memory for. */
+json_t *cmek_slot_copy_json(const json_t *json);
+/* Its text, or NULL: json_dumps() can leave out something, too. flags: as there. */
+char *cmek_slot_dump_json(const json_t *json, size_t flags);
+
 /* JSON object -> slot; every field is checked. Kind bad-format. */
 int cmek_slot_from_json(const struct cmek_json_at *at, struct cmek_slot *ret_slot, struct cmek_error *err);
 /* Slot -> a new JSON object that the caller owns, unknown members of what was read included. */

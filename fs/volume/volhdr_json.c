@@ -151,7 +151,7 @@ static int read_dek(const struct cmek_json_at *at, struct cmek_dek_entry *dek, s
 	dek->id = (uint16_t)id;
 	dek->domain = (uint32_t)domain;
 	dek->state = (enum cmek_dek_state)i;
-	dek->read = json_deep_copy(at->value);
+	dek->read = cmek_slot_copy_json(at->value);
 	return dek->read ? 0 : cmek_error_sys(err, ENOMEM, "volume header");
 }
 
@@ -330,7 +330,7 @@ static int put_slots(const struct cmek_volhdr *hdr, json_t *json, struct cmek_er
 static json_t *dek_to_json(const struct cmek_dek_entry *dek)
 {
 	char created[CMEK_TIME_TEXT], wrapped[CMEK_B64_LEN(CMEK_DEK_WRAPPED_LEN) + 1];
-	json_t *json = dek->read ? json_deep_copy(dek->read) : json_object();
+	json_t *json = dek->read ? cmek_slot_copy_json(dek->read) : json_object();
 
 	cmek_time_encode(dek->created, created);
 	cmek_b64_encode(dek->wrapped, sizeof(dek->wrapped), wrapped);
@@ -372,14 +372,14 @@ int cmek_volhdr_area_encode(const struct cmek_volhdr *hdr, char **ret_text, stru
 		return ret;
 	cmek_uuid_encode(hdr->uuid, uuid);
 	cmek_time_encode(hdr->created, created);
-	json = hdr->read ? json_deep_copy(hdr->read) : json_object();
+	json = hdr->read ? cmek_slot_copy_json(hdr->read) : json_object();
 	if (!json || json_object_set_new(json, "format", json_integer(FORMAT)) || put_features(json) ||
 	    json_object_set_new(json, "uuid", json_string(uuid)) ||
 	    json_object_set_new(json, "label", json_string(hdr->label)) ||
 	    json_object_set_new(json, "block_size", json_integer(hdr->block_size)) ||
 	    json_object_set_new(json, "symlink_max", json_integer(hdr->symlink_max)) ||
 	    json_object_set_new(json, "created", json_string(created)) || put_slots(hdr, json, err) ||
-	    put_deks(hdr, json) || !(text = json_dumps(json, JSON_COMPACT))) {
+	    put_deks(hdr, json) || !(text = cmek_slot_dump_json(json, JSON_COMPACT))) {
 		json_decref(json);
 		return cmek_error_set(err, CMEK_E_SYSTEM, ENOMEM, "the volume header can't be put into JSON");
 	}

@@ -19,6 +19,49 @@
 #define AT_SHA256 56
 #define AT_HMAC 88
 
+/* The n-th allocation from now on fails (linked with --wrap); 0 = none. */
+static unsigned long fail_at, allocations;
+
+static int fail_now(void)
+{
+	return fail_at && ++allocations == fail_at;
+}
+
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_malloc(size_t n)
+{
+	return fail_now() ? NULL : __real_malloc(n);
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fail_now() ? NULL : __real_calloc(n, size);
+}
+
+void *__real_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n)
+{
+	return fail_now() ? NULL : __real_realloc(p, n);
+}
+
+void *__real_reallocarray(void *p, size_t n, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+	return fail_now() ? NULL : __real_reallocarray(p, n, size);
+}
+
+char *__real_strdup(const char *text);
+char *__wrap_strdup(const char *text);
+char *__wrap_strdup(const char *text)
+{
+	return fail_now() ? NULL : __real_strdup(text);
+}
+
 static uint8_t *vector;
 static size_t vector_len;
 static struct cmek_secret *mac_key;
@@ -466,6 +509,60 @@ START_TEST(slot_as_text)
 }
 END_TEST
 
+/* Decodes, encodes and hands on a slot. The results are the caller's to free, whatever it returns. */
+static int round_trip(uint8_t **bytes, size_t *len, char **text)
+{
+	struct cmek_volhdr *hdr = NULL;
+	struct cmek_slot slot = { 0 };
+	size_t text_len;
+	int ret;
+
+	*bytes = NULL;
+	*text = NULL;
+	ret = cmek_volhdr_decode(vector, vector_len, &hdr, NULL);
+	if (!ret)
+		ret = cmek_volhdr_encode(hdr, mac_key, bytes, len, NULL);
+	if (!ret)
+		ret = cmek_slot_encode(&hdr->slots[0], text, &text_len, NULL);
+	if (!ret)
+		ret = cmek_slot_decode(*text, text_len, &slot, NULL);
+	cmek_slot_done(&slot);
+	cmek_volhdr_free(hdr);
+	return ret;
+}
+
+/* No memory, at each allocation: an error, or nothing is missing in the results; no crash, nothing leaked. */
+START_TEST(no_memory)
+{
+	uint8_t *want_bytes, *bytes;
+	char *want_text, *text;
+	size_t want_len, len;
+	unsigned long n = 0;
+	int ret;
+
+	cmek_json_init(); /* jansson's allocations are then the wrapped ones */
+	ck_assert_int_eq(round_trip(&want_bytes, &want_len, &want_text), 0);
+	do {
+		allocations = 0;
+		fail_at = ++n;
+		ret = round_trip(&bytes, &len, &text);
+		fail_at = 0; /* Check allocates, too */
+		ck_assert_int_le(ret, 0);
+		if (!ret) {
+			ck_assert_uint_eq(len, want_len);
+			ck_assert_mem_eq(bytes, want_bytes, len);
+			ck_assert_str_eq(text, want_text);
+		}
+		free(bytes);
+		free(text);
+	} while (allocations >= n);
+	ck_assert_int_eq(ret, 0);
+	ck_assert_uint_gt(n, 500);
+	free(want_bytes);
+	free(want_text);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("volhdr");
@@ -484,6 +581,7 @@ int main(void)
 	tcase_add_test(tcase, intact);
 	tcase_add_loop_test(tcase, what_can_not_be_read_is_not_written, 0, UNIT_ROWS(unencodable));
 	tcase_add_test(tcase, slot_as_text);
+	tcase_add_test(tcase, no_memory);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
