@@ -25,9 +25,24 @@ static void wiping_free(void *p)
 	free(p);
 }
 
+/*
+ * Whether an allocation of this thread failed since it was cleared: jansson's lexer drops characters that it has no
+ * memory for, and goes on.
+ */
+static _Thread_local bool out_of_memory;
+
+static void *noting_malloc(size_t n)
+{
+	void *p = malloc(n);
+
+	if (!p)
+		out_of_memory = true;
+	return p;
+}
+
 static void init_once(void)
 {
-	json_set_alloc_funcs(malloc, wiping_free);
+	json_set_alloc_funcs(noting_malloc, wiping_free);
 }
 
 void cmek_json_init(void)
@@ -40,12 +55,17 @@ void cmek_json_init(void)
 int cmek_json_parse(const void *text, size_t len, const char *what, json_t **ret_json, struct cmek_error *err)
 {
 	json_error_t at;
-	json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
+	json_t *json;
 	int rc;
 
-	/* at.text can quote what was read, and that may be secret: only the position is told. */
-	if (!json && json_error_code(&at) == json_error_out_of_memory)
+	cmek_json_init();
+	out_of_memory = false;
+	json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
+	if (out_of_memory) {
+		json_decref(json);
 		return cmek_error_sys(err, ENOMEM, "reading %s", what);
+	}
+	/* at.text can quote what was read, and that may be secret: only the position is told. */
 	if (!json && json_error_code(&at) == json_error_duplicate_key)
 		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s has a member twice (line %d, column %d)", what,
 				      at.line, at.column);

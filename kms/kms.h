@@ -100,7 +100,8 @@ const char *cmek_kms_uri(const struct cmek_kms *kms);           /* as given */
  * Kinds: denied, expired, key-disabled, pending-deletion, key-destroyed, not-found, unreachable, throttled,
  *        tampered (the blob or the context does not fit), bad-format, system, limit. errno: -EACCES for denied,
  *        -EKEYREVOKED disabled/pending/destroyed, -ENOKEY not found, -ETIMEDOUT unreachable, -EAGAIN throttled,
- *        -EBADMSG tampered.
+ *        -EBADMSG tampered. local tells more of denied: -EPERM (a file of the store is open to others), -EKEYREJECTED
+ *        (wrong passphrase or key file), -ENOTTY (a passphrase is needed and nobody can be asked).
  */
 int cmek_kms_wrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_secret *key,
 		  struct cmek_kms_blob *ret_blob, struct cmek_error *err);
