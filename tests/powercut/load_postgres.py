@@ -156,7 +156,7 @@ class Postgres(Writers):
             server.psql(SCHEMA)
             done = server.program("pgbench", "-q", "-i", "-s", "1", "-h", server.run_dir.name, DATABASE)
             if done.returncode:
-                raise RuntimeError(done.stdout)
+                raise RuntimeError(f"pgbench -i: {done.stdout}; the server says: {server.log()}")
 
     def run(self, top, mark):
         with Server(self._data(top)) as self._server:

@@ -72,14 +72,18 @@ def descendants(pid):
     return found
 
 
+def send(pids, number):
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
 def kill_tree(pid):
     """kill -9 of pid, which is alive, and of all that descends from it; returns who they were."""
     members = descendants(pid)
-    for member in members:
-        try:
-            os.kill(member, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    send(members, signal.SIGKILL)
     return members
 
 
@@ -91,8 +95,8 @@ def is_alive(pid):
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def wait_for_end(pids):
-    wait_for("the end of what was killed", lambda: not any(map(is_alive, pids)), UNMOUNT_SECONDS)
+def wait_for_end(pids, seconds=UNMOUNT_SECONDS):
+    wait_for("the end of what was killed", lambda: not any(map(is_alive, pids)), seconds)
 
 
 def mount_device(path):
