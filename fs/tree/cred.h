@@ -10,8 +10,8 @@
 
 /*
  * Makes a thread create things in the store as its caller would: owner, group of set-group-ID directories, quotas and
- * default ACLs are then the store's own business. Linux keeps fsuid, fsgid and capabilities per thread; glibc's wrappers
- * that would change all threads are avoided.
+ * default ACLs are then the store's own business. Linux keeps fsuid, fsgid and capabilities per thread; glibc's
+ * wrappers that would change all threads are avoided.
  */
 struct cmek_cred_self {
 	bool can_switch; /* CAP_SETUID and CAP_SETGID are there; else everything runs as ourselves */

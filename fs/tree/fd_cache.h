@@ -25,7 +25,7 @@ void cmek_fd_cache_free(struct cmek_fd_cache *cache); /* nothing may be in use; 
 
 /* With a reference for the caller, or NULL: not there. */
 struct cmek_fd_ref *cmek_fd_cache_get(struct cmek_fd_cache *cache, uint64_t node);
-/* Adds a descriptor, taken over (*fd becomes -1). If another thread was faster, its entry is the one. NULL: no memory. */
+/* Adds a descriptor, taken over (*fd becomes -1); an entry that is there already is the one. NULL: no memory. */
 struct cmek_fd_ref *cmek_fd_cache_add(struct cmek_fd_cache *cache, uint64_t node, int *fd);
 void cmek_fd_cache_put(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref); /* NULL allowed */
 /* Forgets a node; who uses its entry keeps it until the put. */

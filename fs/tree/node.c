@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The node table. Knows numbers, keys, counts and hints; opens nothing and knows neither keys of the volume nor plain
- * names.
+ * names. (Longer than others, so that nobody else can touch a slot.)
  *
  * Locks: shard.lock guards the fields of all nodes whose (dev, ino) falls into the shard, and its hash chains;
  * alloc_lock the free list and the growth. alloc_lock may be taken under a shard's lock, never two shards at once.

@@ -41,7 +41,7 @@ struct cmek_symlink_head {
 	const char *e;                  /* its beginning, inside the text that was parsed */
 	size_t e_here;                  /* how much of it is here */
 };
-/* text gets a NUL; its size is symlink_max + 1. id: a new link id (used if E does not fit), or NULL for a random one. */
+/* text has symlink_max + 1 bytes and gets a NUL. id: the link id to use if E does not fit, NULL: a random one. */
 void cmek_symlink_text(uint16_t dek, const char *e, size_t e_len, uint32_t symlink_max, const uint8_t id[16],
 		       char *ret_text);
 /* -EBADMSG: not the text of a link of ours. */

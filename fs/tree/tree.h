@@ -83,8 +83,9 @@ int cmek_tree_utimens(struct cmek_tree *tree, uint64_t node, const struct timesp
 /*
  * Directory listing without open state. Calls emit for each entry from cookie `off` (0 = start) on until it returns
  * non-zero (the buffer is full; that entry is not consumed) or the directory ends. next_off is the cookie behind the
- * entry. plus: entry has node (a lookup more, except for "." and "..", which have node 0) and attributes; else only
- * st_ino and the type bits of st_mode. Entries that fail authentication are skipped and counted in *ret_bad.
+ * entry. plus: entry has node (a lookup more, except for "." and "..", which have node 0) and attributes; else, and
+ * for an entry that can't be looked up now (a mount point of the store, no memory), node is 0, with only st_ino and the
+ * type bits of st_mode. Entries that fail authentication are skipped and counted in *ret_bad.
  */
 typedef int (*cmek_emit_fn)(void *arg, const char *name, const struct cmek_entry *entry, uint64_t next_off);
 int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool plus, cmek_emit_fn emit, void *arg,
@@ -94,9 +95,13 @@ int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool 
 int cmek_tree_fsyncdir(struct cmek_tree *tree, uint64_t node, bool datasync);
 /* After the store file of `node` was flushed for a user's fsync: what else its name needs to be durable. */
 int cmek_tree_fsync_entry(struct cmek_tree *tree, uint64_t node);
-/* A new store descriptor of a node (see struct cmek_content_host.open_store): flags O_RDONLY or O_RDWR, plus O_DIRECTORY. */
+/*
+ * A new store descriptor of a file or directory (see struct cmek_content_host.open_store): O_RDONLY or O_RDWR, plus
+ * O_DIRECTORY. -EINVAL for special files: they are never opened.
+ */
 int cmek_tree_open_store(struct cmek_tree *tree, uint64_t node, int flags);
-int cmek_tree_statfs(struct cmek_tree *tree, struct statvfs *ret_st); /* of the store, names and blocks in plain terms */
+/* Of the store, names and blocks in plain terms. */
+int cmek_tree_statfs(struct cmek_tree *tree, struct statvfs *ret_st);
 int cmek_tree_syncfs(struct cmek_tree *tree);
 
 #endif

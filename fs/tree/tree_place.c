@@ -97,7 +97,9 @@ void cmek_tree_unlock(struct cmek_tree *tree, struct cmek_tree_locks *locks)
 
 void cmek_tree_dir_changed(struct cmek_tree *tree, const struct cmek_tree_dir *dir)
 {
-	__atomic_fetch_add(&tree->dir_versions[hash_dir(&dir->fd.node.key) % CMEK_TREE_DIR_VERSIONS], 1, __ATOMIC_RELEASE);
+	uint64_t stripe = hash_dir(&dir->fd.node.key) % CMEK_TREE_DIR_VERSIONS;
+
+	__atomic_fetch_add(&tree->dir_versions[stripe], 1, __ATOMIC_RELEASE);
 }
 
 uint32_t cmek_tree_dir_version(struct cmek_tree *tree, const struct cmek_node_key *dir)

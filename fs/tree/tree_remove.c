@@ -75,7 +75,8 @@ void cmek_tree_victim_gone(struct cmek_tree *tree, const struct cmek_tree_place 
 	bool last = true, hinted;
 	uint64_t number = victim->node.number;
 
-	if (victim->fd >= 0 && !S_ISDIR(victim->st.st.st_mode))
+	/* Other names may have come or gone meanwhile; that matters only if there were any, or pieces. */
+	if (victim->fd >= 0 && !S_ISDIR(victim->st.st.st_mode) && (victim->st.st.st_nlink > 1 || victim->text))
 		last = cmek_store_stat(victim->fd, "", &st) != 0 || st.st.st_nlink == 0;
 	if (!last) {
 		/* The pieces still belong to the other names. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Renames: the target's long-name link is made before, the source's removed after, so that at every moment (and after
- * a crash at any) the entry can be read under one of its names. Knows no contents; who replaces a file commits it first.
+ * a crash at any) the entry can be read under one of its names. Knows no contents: who replaces a file commits it.
  */
 #include "config.h"
 
@@ -108,7 +108,8 @@ static int move(struct cmek_tree *tree, struct moving *m, unsigned flags)
 	if (r == 0 && replaces_dir(m))
 		r = cmek_tree_take_id(tree, &m->victim, &taken);
 	if (r == 0)
-		r = cmek_store_rename(m->src.dir.fd.fd, m->src.name->entry, m->dst.dir.fd.fd, m->dst.name->entry, flags);
+		r = cmek_store_rename(m->src.dir.fd.fd, m->src.name->entry, m->dst.dir.fd.fd, m->dst.name->entry,
+				      flags);
 	if (r == 0) {
 		moved_done(tree, m);
 		return 0;

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -287,6 +288,42 @@ static inline unsigned count_stored(const char *path, enum cmek_store_name_kind 
 	}
 	close(fd);
 	return n;
+}
+
+/* Runs */
+
+/* In a child: who has once given up root stays so. */
+static inline int tree_run_as_nobody(Suite *(*suite)(void))
+{
+	const char *parent = getenv("TMPDIR");
+	char dir[4096];
+	int status = -1;
+	pid_t pid;
+
+	snprintf(dir, sizeof dir, "%s/cmek-unit-XXXXXX", parent ? parent : "/tmp");
+	if (!mkdtemp(dir) || chown(dir, 65534, 65534))
+		return EXIT_FAILURE;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		if (setenv("TMPDIR", dir, 1) || setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
+		    setresuid(65534, 65534, 65534))
+			_exit(EXIT_FAILURE);
+		printf("as nobody: ");
+		exit(unit_run(suite()));
+	}
+	if (pid > 0)
+		(void)waitpid(pid, &status, 0);
+	(void)rmdir(dir);
+	return status ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* main: as who runs it, and as nobody, too, when that is root. */
+static inline int tree_run(Suite *(*suite)(void))
+{
+	int r = unit_run(suite());
+
+	return geteuid() == 0 && tree_run_as_nobody(suite) ? EXIT_FAILURE : r;
 }
 
 #endif
