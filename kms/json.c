@@ -16,6 +16,7 @@
 #include "kms/json.h"
 
 #define PATH_MAX_BYTES 256
+#define RESERVE_BYTES 65536
 
 /* malloc_usable_size() rather than a length kept in front, so that blocks from before cmek_json_init() are fine too. */
 static void wiping_free(void *p)
@@ -26,23 +27,35 @@ static void wiping_free(void *p)
 }
 
 /*
- * Whether an allocation of this thread failed since it was cleared: jansson's lexer drops characters that it has no
- * memory for, and goes on.
+ * jansson (2.14) goes on when its lexer gets no memory: it drops characters, and may then run past the end of what it
+ * kept. So no allocation may fail in a parse. What a parse needs at once is reserved before it begins; when memory runs
+ * short the reserve is given up, the parse completes, and its result is thrown away. If even that is not enough, the
+ * process can't go on safely.
  */
-static _Thread_local bool out_of_memory;
+static _Thread_local struct {
+	bool active; /* this thread is parsing */
+	bool short_of_memory;
+	void *reserve;
+} parsing;
 
-static void *noting_malloc(size_t n)
+static void *careful_malloc(size_t n)
 {
 	void *p = malloc(n);
 
+	if (p || !parsing.active)
+		return p;
+	parsing.short_of_memory = true;
+	free(parsing.reserve);
+	parsing.reserve = NULL;
+	p = malloc(n);
 	if (!p)
-		out_of_memory = true;
+		abort();
 	return p;
 }
 
 static void init_once(void)
 {
-	json_set_alloc_funcs(noting_malloc, wiping_free);
+	json_set_alloc_funcs(careful_malloc, wiping_free);
 }
 
 void cmek_json_init(void)
@@ -52,19 +65,39 @@ void cmek_json_init(void)
 	pthread_once(&once, init_once);
 }
 
+/* json_loadb() that never works on with memory missing: -ENOMEM. 0 and NULL: it is not JSON, see *at. */
+static int load(const void *text, size_t len, json_t **ret_json, json_error_t *at)
+{
+	json_t *json;
+	bool failed;
+
+	/* The lexer's buffer doubles, and holds the old one meanwhile; a string's value is a copy of it. */
+	parsing.reserve = len < SIZE_MAX / 8 ? malloc(4 * len + RESERVE_BYTES) : NULL;
+	if (!parsing.reserve)
+		return -ENOMEM;
+	parsing.active = true;
+	json = json_loadb(text, len, JSON_REJECT_DUPLICATES, at);
+	failed = parsing.short_of_memory;
+	free(parsing.reserve);
+	memset(&parsing, 0, sizeof(parsing));
+	if (failed) {
+		json_decref(json);
+		return -ENOMEM;
+	}
+	*ret_json = json;
+	return 0;
+}
+
 int cmek_json_parse(const void *text, size_t len, const char *what, json_t **ret_json, struct cmek_error *err)
 {
 	json_error_t at;
-	json_t *json;
+	json_t *json = NULL;
 	int rc;
 
 	cmek_json_init();
-	out_of_memory = false;
-	json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
-	if (out_of_memory) {
-		json_decref(json);
-		return cmek_error_sys(err, ENOMEM, "reading %s", what);
-	}
+	rc = load(text, len, &json, &at);
+	if (rc < 0)
+		return cmek_error_sys(err, -rc, "reading %s", what);
 	/* at.text can quote what was read, and that may be secret: only the position is told. */
 	if (!json && json_error_code(&at) == json_error_duplicate_key)
 		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s has a member twice (line %d, column %d)", what,

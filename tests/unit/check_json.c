@@ -2,8 +2,23 @@
 /* The JSON readers: types, ranges, the place that an error names, and that freed memory is wiped. */
 #include "config.h"
 
+#include <sys/resource.h>
+
 #include "kms/json.h"
 #include "tests/unit/unit.h"
+
+/* Two tests want the C library's own allocator: one reads what a freed block holds, one makes it run out. */
+#ifdef __has_feature
+#define CLANG_HAS(x) __has_feature(x)
+#else
+#define CLANG_HAS(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || CLANG_HAS(address_sanitizer) || \
+	CLANG_HAS(thread_sanitizer) || CLANG_HAS(memory_sanitizer)
+#define PLAIN_MALLOC 0
+#else
+#define PLAIN_MALLOC 1
+#endif
 
 static struct cmek_error err;
 
@@ -245,19 +260,6 @@ START_TEST(long_paths_are_cut)
 }
 END_TEST
 
-/* Reads what a freed block holds: only in builds whose allocator lets us, and on purpose. */
-#ifdef __has_feature
-#define CLANG_HAS(x) __has_feature(x)
-#else
-#define CLANG_HAS(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || CLANG_HAS(address_sanitizer) || \
-	CLANG_HAS(thread_sanitizer) || CLANG_HAS(memory_sanitizer)
-#define CAN_READ_FREED 0
-#else
-#define CAN_READ_FREED 1
-#endif
-
 START_TEST(freed_memory_is_wiped)
 {
 	json_malloc_t get = NULL;
@@ -271,8 +273,49 @@ START_TEST(freed_memory_is_wiped)
 	memset((char *)p, 'S', 200);
 	put((char *)p);
 	/* malloc keeps its links in the first bytes of a free block. */
-	for (int i = 64; CAN_READ_FREED && i < 200; i++)
+	for (int i = 64; PLAIN_MALLOC && i < 200; i++)
 		ck_assert_msg(p[i] != 'S', "byte %d survived", i);
+}
+END_TEST
+
+/* Bytes of address space beyond what is there: for nothing, for the reserve only, and for the reserve and half. */
+static const size_t room_rows[] = { 1 << 20, 34 << 20, 38 << 20, 46 << 20, 54 << 20, 62 << 20 };
+
+/*
+ * jansson's lexer drops what it has no memory for and goes on: that must neither pass for what was written nor crash.
+ * Its buffer doubles; with this text it has 8 MiB and wants 16.
+ */
+static void parse_without_memory(void *arg)
+{
+	const size_t len = (8 << 20) + 200, *room = arg;
+	struct rlimit limit = { 0, 0 };
+	char *text = malloc(len);
+	long pages = 0;
+	json_t *json = NULL;
+	FILE *f;
+	int rc;
+
+	memset(text, 'x', len);
+	memcpy(text, "{\"a\":\"", 6);
+	memcpy(text + len - 2, "\"}", 2);
+	f = fopen("/proc/self/statm", "r");
+	if (!f || fscanf(f, "%ld", &pages) != 1)
+		_exit(1);
+	fclose(f);
+	limit.rlim_cur = limit.rlim_max = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + *room;
+	if (setrlimit(RLIMIT_AS, &limit) < 0)
+		_exit(2);
+	rc = cmek_json_parse(text, len, "it", &json, &err);
+	if (rc == -ENOMEM && !json)
+		_exit(0);
+	/* Or there was enough, and then it is whole. */
+	_exit(rc == 0 && json_string_length(json_object_get(json, "a")) == len - 8 ? 0 : 3);
+}
+
+START_TEST(shortage_of_memory_is_told)
+{
+	if (PLAIN_MALLOC)
+		ck_assert_int_eq(unit_in_child(parse_without_memory, (void *)&room_rows[_i]), 0);
 }
 END_TEST
 
@@ -288,6 +331,7 @@ int main(void)
 	tcase_add_test(tc, paths_are_named);
 	tcase_add_test(tc, long_paths_are_cut);
 	tcase_add_test(tc, freed_memory_is_wiped);
+	tcase_add_loop_test(tc, shortage_of_memory_is_told, 0, UNIT_ROWS(room_rows));
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }
