@@ -434,6 +434,19 @@ int cmek_local_store_verify(const struct cmek_local_store *store, const struct c
 	return rc;
 }
 
+/* Keys depend on what is written: it must read back as what was meant, before it replaces anything. */
+static int check_text(const char *text, size_t len, const struct cmek_local_keys *keys, struct cmek_error *err)
+{
+	struct cmek_local_store again = { 0 };
+	int rc;
+
+	rc = cmek_local_store_decode(text, len, "the new key store", &again, err);
+	if (rc == 0)
+		rc = cmek_local_store_verify(&again, keys, "the new key store", err);
+	cmek_local_store_done(&again);
+	return rc;
+}
+
 int cmek_local_store_encode(const struct cmek_local_store *store, const struct cmek_local_keys *keys, char **ret_text,
 			    size_t *ret_len, struct cmek_error *err)
 {
@@ -459,6 +472,9 @@ int cmek_local_store_encode(const struct cmek_local_store *store, const struct c
 				    CMEK_LOCAL_FILE_MAX);
 		goto out;
 	}
+	rc = check_text(text, len, keys, err);
+	if (rc < 0)
+		goto out;
 	*ret_text = text;
 	*ret_len = len;
 	text = NULL;
