@@ -103,9 +103,9 @@ static void print(const struct status *s)
 		if (cmek_error_is_set(&s->slots[i].err))
 			cmek_tool_say(s->tool, "      %s", s->slots[i].err.text);
 	}
-	cmek_tool_say(s->tool, "%-5s  %-12s", "DEK", "STATE");
+	cmek_tool_say(s->tool, "%-5s  %s", "DEK", "STATE");
 	for (i = 0; i < hdr->n_deks; i++)
-		cmek_tool_say(s->tool, "%-5u  %-12s", hdr->deks[i].id, cmek_dek_state_name(hdr->deks[i].state));
+		cmek_tool_say(s->tool, "%-5u  %s", hdr->deks[i].id, cmek_dek_state_name(hdr->deks[i].state));
 }
 
 static json_t *slot_json(const struct cmek_slot *slot, const struct slot_state *state)

@@ -294,7 +294,7 @@ static void tell(const struct mkfs *m, const struct cmek_mkvol *mk, const struct
 			      m->keys[i].created ? " (made now)" : "");
 		json_array_append_new(keys, key_to_json(&m->keys[i], &hdr->slots[i]));
 	}
-	cmek_tool_say(t, "  pinned in   %s", registry ? registry : "no registry (--no-pin)");
+	cmek_tool_say(t, "  pinned in   %s", registry ? registry : "- (--no-pin)");
 	cmek_tool_say(t, "Mount it with: cmekfs %s MOUNTPOINT", cmek_mkvol_path(mk));
 	cmek_tool_say(t,
 		      "Without its keys and %s/" CMEK_META_DIR

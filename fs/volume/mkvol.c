@@ -240,15 +240,54 @@ static int open_parent(struct cmek_mkvol *mk, struct cmek_error *err)
 	return 0;
 }
 
+static bool is_same_dir(int a, int b)
+{
+	struct stat of_a, of_b;
+
+	return !fstat(a, &of_a) && !fstat(b, &of_b) && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
+/* The first directory from fd upward that is a store. What can't be looked into ends the search, and is none. */
+static bool lies_in_a_store(int fd)
+{
+	int dir = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC), up;
+	bool found = false;
+	struct stat st;
+
+	while (dir >= 0 && !found) {
+		found = !fstatat(dir, CMEK_META_DIR "/header.0", &st, AT_SYMLINK_NOFOLLOW) ||
+			!fstatat(dir, CMEK_META_DIR "/header.1", &st, AT_SYMLINK_NOFOLLOW);
+		up = openat(dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (up >= 0 && is_same_dir(dir, up)) {
+			close(up);
+			up = -1;
+		}
+		close(dir);
+		dir = up;
+	}
+	if (dir >= 0)
+		close(dir);
+	return found;
+}
+
+static int refuse_inside(const struct cmek_mkvol *mk, int fd, struct cmek_error *err)
+{
+	if (!lies_in_a_store(fd))
+		return 0;
+	return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "%s lies in the store of another volume", mk->path);
+}
+
 static int open_store(struct cmek_mkvol *mk, bool force, struct cmek_error *err)
 {
 	struct found found = { 0 };
-	int ret;
+	int ret, up;
 
 	mk->store_fd = open(mk->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (mk->store_fd < 0) {
-		if (errno == ENOENT)
-			return open_parent(mk, err);
+		if (errno == ENOENT) {
+			ret = open_parent(mk, err);
+			return ret ? ret : refuse_inside(mk, mk->parent_fd, err);
+		}
 		if (errno == ENOTDIR)
 			return cmek_error_set(err, CMEK_E_USAGE, ENOTDIR, "%s is not a directory", mk->path);
 		return cmek_error_sys(err, errno, "can't open %s", mk->path);
@@ -258,6 +297,11 @@ static int open_store(struct cmek_mkvol *mk, bool force, struct cmek_error *err)
 		ret = look(mk, &found, err);
 	if (!ret)
 		ret = judge(mk, &found, force, err);
+	up = ret ? -1 : openat(mk->store_fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (up >= 0) {
+		ret = refuse_inside(mk, up, err);
+		close(up);
+	}
 	return ret;
 }
 

@@ -22,6 +22,7 @@ struct cmek_mkvol;
 
 /*
  * Kinds: exists (-EEXIST: a volume, told with UUID and label; -ENOTEMPTY: other entries; lost+found alone is fine),
+ * usage (-EINVAL: the directory lies in another volume's store, where it would be a foreign entry),
  * not-found (the directory above is missing), usage (not a directory), busy (another run on this store), system.
  *
  * A .cmekfs.dir without anything else is what a volume without files looks like when its .cmekfs was lost. It is

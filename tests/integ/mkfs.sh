@@ -124,6 +124,15 @@ say "refused: a registry that can't be written"
 CMEKFS_VOLUMES=$T/file/x.json expect_code 1 "$MKFS" -k local:one "$T/empty"
 empty "$T/empty"
 
+say "refused: inside another volume's store"
+refused $USAGE "$T/s4/new" -k local:one
+mkdir "$T/s4/inside"
+refused $USAGE "$T/s4/inside" -k local:one
+mkdir "$T/s4/inside/deep"
+refused $USAGE "$T/s4/inside/deep" -k local:one --force
+expect_text "store of another volume"
+rm -r "$T/s4/inside"
+
 say "what an empty volume without its .cmekfs looks like"
 mkdir "$T/headless"
 cp -a "$T/s1/.cmekfs.dir" "$T/headless/"
