@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * A load of its own, which knows nothing of cmekfs. Rates of operations on many small files, for tests/bench/run:
- * smallfiles create|stat|read|unlink DIR FILES BYTES. Prints operations a second. Files are spread over directories of 1000 and visited in one shuffled order (but made
- * in sequence), so that no cache of the last directory answers for all of them.
+ * smallfiles create|stat|read|unlink DIR FILES BYTES. Prints operations a second. Files are spread over directories of
+ * 1000 and visited in one shuffled order (but made in sequence), so that no cache of the last directory answers for all
+ * of them.
  */
 #include "config.h"
 
