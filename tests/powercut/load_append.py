@@ -26,8 +26,9 @@ class Step:
             self.changes.append(change)
         sizes[self.file] = size
         pending[self.file] += len(self.changes)
-        self.sync = rng.choice(("fsync", "fdatasync")) if rng.random() < 0.75 or pending[self.file] > MAX_STATES else None
-        if self.sync:
+        self.sync = None
+        if rng.random() < 0.75 or pending[self.file] > MAX_STATES:
+            self.sync = rng.choice(("fsync", "fdatasync"))
             pending[self.file] = 0
 
     @staticmethod

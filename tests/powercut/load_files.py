@@ -67,7 +67,9 @@ class Tree:
     def both(self, old, new_path):
         """As after move(), but with what moved in its old place as well."""
         new = self.move(old, new_path)
-        new.names.update({path: entry for path, entry in self.names.items() if path == old or path.startswith(old + "/")})
+        for path, entry in self.names.items():
+            if path == old or path.startswith(old + "/"):
+                new.names[path] = entry
         return new
 
     def of_kind(self, kind):

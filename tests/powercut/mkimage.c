@@ -228,7 +228,8 @@ static int advance(int fd, const struct log *log, struct position *pos, uint64_t
 }
 
 /* The index behind the last flush before the cut, and how many requests lie between it and the cut. */
-static int find_flush(const struct log *log, struct position pos, uint64_t cut, uint64_t *ret_end, uint64_t *ret_pending)
+static int find_flush(const struct log *log, struct position pos, uint64_t cut, uint64_t *ret_end,
+		      uint64_t *ret_pending)
 {
 	struct pc_record_head head;
 
@@ -303,12 +304,13 @@ static int make(struct args *args, const struct log *log, int prefix, int out, s
 	at = *pos;
 	while (!ret && at.index < args->cut && head_at(log, &at, &head)) {
 		if (head.type == PC_WRITE || head.type == PC_DISCARD)
-			ret = apply_pending(out, args, i++, chosen, &head, log->data + at.offset + sizeof(head), &counts);
+			ret = apply_pending(out, args, i++, chosen, &head, log->data + at.offset + sizeof(head),
+					    &counts);
 		step(&at, &head);
 	}
 	if (!ret)
-		printf("{\"flushed\": %" PRIu64 ", \"pending\": %" PRIu64 ", \"units\": %" PRIu64 ", \"kept\": %" PRIu64 "}\n",
-		       pos->index, counts.pending, counts.units, counts.kept_units);
+		printf("flushed %" PRIu64 ", pending %" PRIu64 ", kept %" PRIu64 " of %" PRIu64 " units\n",
+		       pos->index, counts.pending, counts.kept_units, counts.units);
 	return ret;
 }
 

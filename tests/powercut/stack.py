@@ -389,7 +389,7 @@ class Stack:
     def _loop_settings(self):
         block = pathlib.Path("/sys/block", os.path.basename(self._loop))
         if (block / "loop/dio").read_text(encoding="ascii").strip() != "1":
-            raise RuntimeError(f"{self._loop} is not in direct I/O mode: the recorder would not see what the store does")
+            raise RuntimeError(f"{self._loop} is not in direct I/O mode: the recorder would not see all")
         limit = block / "queue/max_sectors_kb"
         if int(limit.read_text(encoding="ascii")) > MAX_REQUEST_KIB:
             limit.write_text(str(MAX_REQUEST_KIB), encoding="ascii")
