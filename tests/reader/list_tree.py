@@ -6,6 +6,7 @@
 """
 
 import argparse
+import errno
 import hashlib
 import os
 import stat
@@ -19,6 +20,16 @@ def content_digest(fd):
     while data := os.read(fd, 1 << 20):
         digest.update(data)
     return digest.hexdigest()
+
+
+def xattrs(path):
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
+        raise
+    return {os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names}
 
 
 def lines(dir_fd, name, path, full, seen):
@@ -39,8 +50,7 @@ def lines(dir_fd, name, path, full, seen):
     yield listing_line(path, status, status.st_mtime_ns, size, target, digest)
     if full:
         where = b"/proc/self/fd/%d/%s" % (dir_fd, name)
-        names = os.listxattr(where, follow_symlinks=False)
-        yield from xattr_lines(path, {os.fsencode(n): os.getxattr(where, n, follow_symlinks=False) for n in names})
+        yield from xattr_lines(path, xattrs(where))
     if kind == stat.S_IFDIR:
         for entry in sorted(map(os.fsencode, os.listdir(fd))):
             yield from lines(fd, entry, join(path, entry), full, seen)
