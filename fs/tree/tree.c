@@ -252,6 +252,11 @@ void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups)
 	cmek_node_forget(tree->nodes, node, n_lookups);
 }
 
+void cmek_tree_retire(struct cmek_tree *tree, uint64_t node)
+{
+	cmek_node_retire(tree->nodes, node);
+}
+
 int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st)
 {
 	struct cmek_store_stat st;
