@@ -1,0 +1,572 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Damage to a store and what must come of it.
+
+hostile.py prepare MOUNT STORE MAP | cases | damage CASE STORE MAP | check CASE MOUNT. MAP: plain path -> stored path.
+"""
+import errno
+import json
+import os
+import random
+import stat
+import sys
+
+BLOCK, PAGE, PER_GROUP = 4096, 4096, 96
+GROUP = PAGE + PER_GROUP * BLOCK
+LONG = "l" * 200
+SIZES = {"a": 5 * BLOCK + 100, "b": 5 * BLOCK + 100, "big": 2 * PER_GROUP * BLOCK + 3000, "small": 10, "other": 70_000}
+TREE = {**SIZES, "d/inside": 5000, "d/deep/x": 100, "e/inside": 5000, LONG: 6000}
+
+
+def content(name):
+    return random.Random(name).randbytes(TREE[name])
+
+
+def prepare(mount, store, map_path):
+    os.makedirs(os.path.join(mount, "d", "deep"))
+    os.mkdir(os.path.join(mount, "e"))
+    for name in TREE:
+        with open(os.path.join(mount, name), "wb") as f:
+            f.write(content(name))
+    with open(os.path.join(mount, "sparse"), "wb") as f:
+        f.write(b"s" * BLOCK)
+        f.seek(3 * PER_GROUP * BLOCK)
+        f.write(b"e" * BLOCK)
+    os.symlink("target", os.path.join(mount, "link"))
+    os.symlink("t" * 4000, os.path.join(mount, "longlink"))
+    os.sync()
+    by_ino = {}
+    for top, dirs, files in os.walk(store):
+        for name in dirs + files:
+            path = os.path.join(top, name)
+            by_ino[os.lstat(path).st_ino] = os.path.relpath(path, store)
+    mapping = {}
+    for top, dirs, files in os.walk(mount):
+        for name in dirs + files:
+            path = os.path.join(top, name)
+            mapping[os.path.relpath(path, mount)] = by_ino[os.lstat(path).st_ino]
+    with open(map_path, "w", encoding="ascii") as f:
+        json.dump(mapping, f)
+
+
+class Store:
+    def __init__(self, top, mapping):
+        self.top, self.mapping = top, mapping
+
+    def path(self, name):
+        return os.path.join(self.top, self.mapping[name])
+
+    def change(self, name, off, data):
+        with open(self.path(name), "r+b") as f:
+            f.seek(off)
+            f.write(data)
+
+    def get(self, name, off, size):
+        with open(self.path(name), "rb") as f:
+            f.seek(off)
+            return f.read(size)
+
+    def flip(self, name, off):
+        self.change(name, off, bytes([self.get(name, off, 1)[0] ^ 0x40]))
+
+    def swap(self, one, off, other, other_off, size):
+        first, second = self.get(one, off, size), self.get(other, other_off, size)
+        assert first != second
+        self.change(one, off, second)
+        self.change(other, other_off, first)
+
+    def retarget(self, path, text):
+        path = os.path.join(self.top, path)
+        os.unlink(path)
+        os.symlink(text, path)
+
+
+def errno_of(function, *args):
+    try:
+        function(*args)
+        return "OK"
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+class Mount:
+    """What is true after the damage; each method fails with an AssertionError."""
+
+    def __init__(self, top):
+        self.top = top
+
+    def path(self, name):
+        return os.path.join(self.top, name)
+
+    def read(self, name, off=0, size=1 << 24):
+        """The bytes, or the name of the errno."""
+        try:
+            fd = os.open(self.path(name), os.O_RDONLY)
+            try:
+                out = b""
+                while len(out) < size:
+                    piece = os.pread(fd, size - len(out), off + len(out))
+                    if not piece:
+                        break
+                    out += piece
+                return out
+            finally:
+                os.close(fd)
+        except OSError as e:
+            return errno.errorcode[e.errno]
+
+    def good(self, *names):
+        for name in names or TREE:
+            got = self.read(name)
+            assert got == content(name), f"{name}: {got if isinstance(got, str) else 'wrong content'}"
+
+    def good_but(self, *bad):
+        self.good(*(n for n in TREE if n not in bad))
+
+    def fails(self, name, off=0, size=1 << 24):
+        got = self.read(name, off, size)
+        assert got == "EIO", f"{name} at {off}: {got[:40]!r}, not EIO"
+
+    def blocks(self, name, bad):
+        """Each block alone, with O_DIRECT semantics of one block: the bad ones EIO, the others right."""
+        want = content(name)
+        for i in range(0, (len(want) + BLOCK - 1) // BLOCK):
+            if i in bad:
+                self.fails(name, i * BLOCK, BLOCK)
+            else:
+                got = self.read(name, i * BLOCK, BLOCK)
+                assert got == want[i * BLOCK : (i + 1) * BLOCK], f"{name} block {i}: {got[:40]!r}"
+
+    def never_wrong(self, name):
+        """Right or EIO."""
+        got = self.read(name)
+        assert got in ("EIO", content(name)), f"{name}: {got[:40]!r}"
+
+    def absent_or_eio(self, name):
+        got = self.read(name)
+        assert got in ("ENOENT", "EIO"), f"{name}: {got[:40]!r}"
+
+    def names(self, directory, *expected):
+        got = sorted(os.listdir(self.path(directory)))
+        assert got == sorted(expected), f"{directory}: {got}"
+
+
+TOP = ["a", "b", "big", "small", "other", "d", "e", LONG, "sparse", "link", "longlink"]
+
+
+def data_block(n):
+    return n // PER_GROUP * GROUP + PAGE + n % PER_GROUP * BLOCK
+
+
+def flipped_block(store):
+    store.flip("a", data_block(1) + 7)
+
+
+def flipped_block_check(m):
+    m.blocks("a", {1})
+    m.fails("a")
+    m.good_but("a")
+    # A write of the whole block heals it.
+    fd = os.open(m.path("a"), os.O_RDWR)
+    os.pwrite(fd, content("a")[BLOCK : 2 * BLOCK], BLOCK)
+    os.fsync(fd)
+    os.close(fd)
+    m.good()
+
+
+def partial_write_on_bad_block(store):
+    store.flip("a", data_block(1) + 7)
+
+
+def partial_write_on_bad_block_check(m):
+    fd = os.open(m.path("a"), os.O_RDWR)
+    codes = {errno_of(os.pwrite, fd, b"x", BLOCK + 5), errno_of(os.fsync, fd)}
+    assert codes <= {"OK", "EIO"} and "EIO" in codes, f"a write into a block that can't be read: {codes}"
+    os.close(fd)
+    m.blocks("a", {1})
+    m.good_but("a")
+
+
+def flipped_last_block(store):
+    store.flip("a", data_block(5) + 99)
+
+
+def flipped_last_block_check(m):
+    m.blocks("a", {5})
+    m.good_but("a")
+
+
+def flipped_second_group(store):
+    store.flip("big", data_block(PER_GROUP + 3))
+
+
+def flipped_second_group_check(m):
+    m.blocks("big", {PER_GROUP + 3})
+    m.good_but("big")
+
+
+def zeroed_block(store):
+    store.change("a", data_block(2), bytes(BLOCK))
+
+
+def zeroed_block_check(m):
+    m.blocks("a", {2})
+    m.good_but("a")
+
+
+def swapped_blocks(store):
+    store.swap("a", data_block(0), "a", data_block(3), BLOCK)
+
+
+def swapped_blocks_check(m):
+    m.blocks("a", {0, 3})
+    m.good_but("a")
+
+
+def swapped_blocks_of_two_files(store):
+    store.swap("a", data_block(2), "b", data_block(2), BLOCK)
+
+
+def swapped_blocks_of_two_files_check(m):
+    m.blocks("a", {2})
+    m.blocks("b", {2})
+    m.good_but("a", "b")
+
+
+def swapped_map_pages(store):
+    store.swap("a", 0, "b", 0, PAGE)
+
+
+def swapped_map_pages_check(m):
+    m.fails("a")
+    m.fails("b")
+    m.good_but("a", "b")
+
+
+def swapped_groups_of_a_file(store):
+    store.swap("big", 0, "big", GROUP, GROUP)
+
+
+def swapped_groups_of_a_file_check(m):
+    m.fails("big")
+    m.good_but("big")
+
+
+def second_group_from_another_file(store):
+    # Same length, so that only authentication can tell.
+    store.change("big", GROUP, store.get("big", 0, GROUP))
+
+
+def second_group_from_another_file_check(m):
+    m.blocks("big", set(range(PER_GROUP, 2 * PER_GROUP)))
+    m.good_but("big")
+
+
+def map_page(off):
+    def damage(store):
+        store.flip("a", off)
+
+    def check(m):
+        m.fails("a")
+        m.fails("a", 2 * BLOCK, 10)
+        m.good_but("a")
+
+    return damage, check
+
+
+def map_page_of_second_group(store):
+    store.flip("big", GROUP + 1000)
+
+
+def map_page_of_second_group_check(m):
+    m.blocks("big", set(range(PER_GROUP, 2 * PER_GROUP)))
+    m.good_but("big")
+
+
+def zeroed_map_page(store):
+    store.change("a", 0, bytes(PAGE))
+
+
+def zeroed_map_page_check(m):
+    m.fails("a")
+    m.good_but("a")
+
+
+def zeroed_second_map_page(store):
+    store.change("big", GROUP, bytes(PAGE))
+
+
+def zeroed_second_map_page_check(m):
+    m.blocks("big", set(range(PER_GROUP, 2 * PER_GROUP)))
+    m.good_but("big")
+
+
+def truncated(size, name="a"):
+    def damage(store):
+        os.truncate(store.path(name), size)
+
+    def check(m):
+        got = m.read(name)
+        # Not more than a map page: as if it had been emptied, which is not detected (doc/format.md 5.5).
+        assert got == "EIO" or (got == b"" and size <= PAGE), f"{len(got)} bytes of a file that was cut in the store"
+        m.good_but(name)
+
+    return damage, check
+
+
+def emptied(store):
+    os.truncate(store.path("a"), 0)
+
+
+def emptied_check(m):
+    # Not detected, says doc/format.md 5.5; but it is empty then, nothing else.
+    got = m.read("a")
+    assert got in (b"", "EIO"), got[:40]
+    m.good_but("a")
+
+
+def garbage_file(store):
+    with open(store.path("a"), "wb") as f:
+        f.write(os.urandom(30_000))
+
+
+def garbage_file_check(m):
+    m.fails("a")
+    m.good_but("a")
+
+
+def file_of_another_name(store):
+    # Two whole files exchanged are not detected; a copy under another name is the same content.
+    with open(store.path("small"), "rb") as f:
+        data = f.read()
+    with open(store.path("other"), "wb") as f:
+        f.write(data)
+
+
+def file_of_another_name_check(m):
+    assert m.read("other") in (content("small"), "EIO")
+    m.good_but("other")
+
+
+def absent_group_made_zero(store):
+    # The middle of the sparse file is absent and stays so; its end is a real group that becomes "absent".
+    store.change("sparse", 3 * GROUP, bytes(PAGE))
+
+
+def absent_group_made_zero_check(m):
+    assert m.read("sparse", 0, BLOCK) == b"s" * BLOCK
+    assert m.read("sparse", PER_GROUP * BLOCK, BLOCK) == bytes(BLOCK)
+    m.fails("sparse", 3 * PER_GROUP * BLOCK, BLOCK)
+    m.good()
+
+
+def flipped_name(store):
+    path = store.path("a")
+    name = os.path.basename(path)
+    os.rename(path, os.path.join(os.path.dirname(path), ("B" if name[0] != "B" else "C") + name[1:]))
+
+
+def flipped_name_check(m):
+    m.names(".", *(n for n in TOP if n != "a"))
+    m.absent_or_eio("a")
+    m.good_but("a")
+
+
+def name_moved_to_another_directory(store):
+    os.rename(store.path("d/inside"), os.path.join(store.path("d/deep"), os.path.basename(store.path("d/inside"))))
+
+
+def name_moved_to_another_directory_check(m):
+    m.names("d/deep", "x")
+    m.absent_or_eio("d/inside")
+    m.absent_or_eio("d/deep/inside")
+    m.good_but("d/inside")
+
+
+def foreign_names(store):
+    top = os.path.dirname(store.path("a"))
+    for name in ("README", "core.123", ".nfs000", "not base64!", "A" * 22, "A" * 23, "A" * 43 + ".n", "A" * 43 + ".l", "lost+found"):
+        with open(os.path.join(top, name), "wb") as f:
+            f.write(b"foreign")
+
+
+def foreign_names_check(m):
+    m.names(".", *TOP)
+    m.good()
+
+
+def dir_id_removed(store):
+    os.unlink(os.path.join(store.path("d"), ".cmekfs.dir"))
+
+
+def dir_id_removed_check(m):
+    assert errno_of(os.listdir, m.path("d")) == "EIO"
+    m.absent_or_eio("d/inside")
+    # It must not get a new id over entries of the old one.
+    code = errno_of(lambda: os.close(os.open(m.path("d/new"), os.O_CREAT | os.O_WRONLY)))
+    assert code == "EIO", f"create in a directory without its id: {code}"
+    m.good_but("d/inside", "d/deep/x")
+
+
+def dir_id_of_another(store):
+    text = os.readlink(os.path.join(store.path("e"), ".cmekfs.dir"))
+    store.retarget(os.path.join(store.mapping["d"], ".cmekfs.dir"), text)
+
+
+def dir_id_of_another_check(m):
+    m.absent_or_eio("d/inside")
+    listed = []
+    if errno_of(lambda: listed.extend(os.listdir(m.path("d")))) == "OK":
+        assert listed == [], listed
+    m.good_but("d/inside", "d/deep/x")
+
+
+def dir_id_garbage(text):
+    def damage(store):
+        store.retarget(os.path.join(store.mapping["d"], ".cmekfs.dir"), text)
+
+    def check(m):
+        m.absent_or_eio("d/inside")
+        listed = []
+        if errno_of(lambda: listed.extend(os.listdir(m.path("d")))) == "OK":
+            assert listed == [], listed
+        m.good_but("d/inside", "d/deep/x")
+
+    return damage, check
+
+
+def dir_id_as_a_file(store):
+    path = os.path.join(store.path("d"), ".cmekfs.dir")
+    text = os.readlink(path)
+    os.unlink(path)
+    with open(path, "w", encoding="ascii") as f:
+        f.write(text)
+
+
+def dir_id_as_a_file_check(m):
+    m.absent_or_eio("d/inside")
+    m.good_but("d/inside", "d/deep/x")
+
+
+def symlink_text(store):
+    path = store.path("link")
+    text = os.readlink(path)
+    store.retarget(store.mapping["link"], text[:-3] + ("A" if text[-3] != "A" else "B") + text[-2:])
+
+
+def symlink_text_check(m):
+    assert errno_of(os.readlink, m.path("link")) == "EIO"
+    m.good()
+
+
+def symlink_to_outside(store):
+    store.retarget(store.mapping["link"], "/etc/passwd")
+
+
+def symlink_to_outside_check(m):
+    assert errno_of(os.readlink, m.path("link")) == "EIO"
+    got = m.read("link")
+    assert got in ("EIO", "ELOOP"), got[:40]
+    m.good()
+
+
+def long_symlink_continuation_lost(store):
+    links = os.path.join(store.top, ".cmekfs", "links")
+    for name in os.listdir(links):
+        os.unlink(os.path.join(links, name))
+
+
+def long_symlink_continuation_lost_check(m):
+    assert errno_of(os.readlink, m.path("longlink")) == "EIO"
+    m.good()
+
+
+def file_becomes_symlink(store):
+    path = store.path("a")
+    os.unlink(path)
+    os.symlink("/etc/passwd", path)
+
+
+def file_becomes_symlink_check(m):
+    got = m.read("a")
+    assert got in ("EIO", "ELOOP"), got[:40]
+    code = errno_of(lambda: os.close(os.open(m.path("a"), os.O_WRONLY | os.O_CREAT)))
+    assert code != "OK", "written through a planted symlink"
+    m.good_but("a")
+
+
+def directory_becomes_symlink(store):
+    path = store.path("e")
+    os.rename(path, path + ".gone")
+    os.symlink("/etc", path)
+
+
+def directory_becomes_symlink_check(m):
+    m.absent_or_eio("e/inside")
+    assert errno_of(os.stat, m.path("e/passwd")) != "OK"
+    m.good_but("e/inside")
+
+
+def file_becomes_fifo(store):
+    path = store.path("a")
+    os.unlink(path)
+    os.mkfifo(path)
+
+
+def file_becomes_fifo_check(m):
+    assert stat.S_ISFIFO(os.lstat(m.path("a")).st_mode)
+    m.good_but("a")
+
+
+def long_name_text_lost(store):
+    path = store.path(LONG)
+    os.unlink(path[:-1] + "l")
+
+
+def long_name_text_lost_check(m):
+    listed = os.listdir(m.top)
+    assert set(listed) - {LONG} == set(TOP) - {LONG}, listed
+    assert m.read(LONG) in (content(LONG), "EIO", "ENOENT")
+    m.good_but(LONG)
+
+
+def long_name_text_changed(store):
+    path = store.path(LONG)[:-1] + "l"
+    text = os.readlink(path)
+    store.retarget(os.path.relpath(path, store.top), text[:-3] + ("A" if text[-3] != "A" else "B") + text[-2:])
+
+
+def long_name_text_changed_check(m):
+    listed = os.listdir(m.top)
+    assert set(listed) - {LONG} == set(TOP) - {LONG}, listed
+    m.good_but(LONG)
+
+
+def cases():
+    found = {}
+    for name, function in list(globals().items()):
+        if name.endswith("_check") and callable(function):
+            found[name[: -len("_check")]] = (globals()[name[: -len("_check")]], function)
+    for off in (0, 3, 4, 8, 16, 32, 47, 48, 63, 64, 80, 3903, 3904, 3944, 4095):
+        found[f"map_page_byte_{off}"] = map_page(off)
+    for size in (1, PAGE - 1, PAGE, PAGE + 1, data_block(5) + 99):
+        found[f"truncated_{size}"] = truncated(size)
+    for i, text in enumerate(("x", "v1:0001:", "v2:0001:" + "A" * 22, "v1:0009:" + "A" * 22, "v1:0001:" + "!" * 22, "../../etc")):
+        found[f"dir_id_garbage_{i}"] = dir_id_garbage(text)
+    return found
+
+
+def main():
+    command = sys.argv[1]
+    if command == "prepare":
+        prepare(*sys.argv[2:])
+    elif command == "cases":
+        print("\n".join(cases()))
+    elif command == "damage":
+        with open(sys.argv[4], encoding="ascii") as f:
+            cases()[sys.argv[2]][0](Store(sys.argv[3], json.load(f)))
+    else:
+        cases()[sys.argv[2]][1](Mount(sys.argv[3]))
+
+
+main()

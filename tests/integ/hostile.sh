@@ -1,0 +1,24 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Somebody changes the store: what was changed is EIO or not there, never wrong data, and everything else is untouched.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+need_cmekfs
+need_root
+need_fuse
+
+store=$SHM/store mnt=$T/mnt
+new_volume "$store"
+start "$store" "$mnt"
+$PYTHON "$HERE/hostile.py" prepare "$mnt" "$store" "$T/map"
+stop "$store" "$mnt"
+cp -a "$store" "$SHM/good"
+for case in $($PYTHON "$HERE/hostile.py" cases); do
+	rm -rf "$store"
+	cp -a "$SHM/good" "$store"
+	$PYTHON "$HERE/hostile.py" damage "$case" "$store" "$T/map"
+	start "$store" "$mnt"
+	timeout 60 $PYTHON "$HERE/hostile.py" check "$case" "$mnt" || fail "case $case"
+	[ -n "$(storage_pid "$store")" ] || fail "case $case: the file system died"
+	stop "$store" "$mnt"
+done
