@@ -118,6 +118,12 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 	}
 	if (r == 0)
 		r = probe_root(tree, err);
+	/* What a mount that died had marked for a flush is not known any more. */
+	if (r == 0 && tree->flush_names && !params->read_only) {
+		r = cmek_store_syncfs(tree->root_fd);
+		if (r)
+			cmek_error_sys(err, -r, "flushing the store");
+	}
 	if (r) {
 		cmek_tree_free(tree);
 		return r;
