@@ -78,6 +78,17 @@ int cmek_ofile_flush(struct cmek_ofile *file);
 /* Changes into the store, in order, not flushed: before a rename over, a link, an unmapping. */
 int cmek_content_commit(struct cmek_ofile *file);
 
+/*
+ * Whether the size that the store file had (cmek_content_plain_size(), what a look-up says) was the sealed one. Reads the
+ * first map page if that was not done yet; true when it can't be read, reads will say why.
+ */
+enum cmek_size_check {
+	CMEK_SIZE_TRUE,
+	CMEK_SIZE_MENDED, /* the store file was longer and has been cut: asked anew, it says the truth */
+	CMEK_SIZE_WRONG,  /* it is shorter than what is sealed, or longer and can't be cut */
+};
+enum cmek_size_check cmek_ofile_check_size(struct cmek_ofile *file);
+
 /* Plain size, and the modification time if this layer knows better than the store (true). */
 uint64_t cmek_ofile_size(const struct cmek_ofile *file);
 bool cmek_ofile_mtime(struct cmek_ofile *file, struct timespec *ret_mtime);

@@ -326,9 +326,14 @@ static int load_locked(struct cmek_ofile *file)
 		file->size = trailer.plain_size;
 		file->has_id = true;
 	}
-	if ((uint64_t)st.st_size > cmek_stored_size(block_size, file->size) && file->writable &&
-	    ftruncate(file->fd, (off_t)cmek_stored_size(block_size, file->size)) < 0)
-		return -errno;
+	if (cmek_content_plain_size(block_size, (uint64_t)st.st_size) != file->size)
+		atomic_store(&file->size_check, CMEK_SIZE_WRONG);
+	if ((uint64_t)st.st_size > cmek_stored_size(block_size, file->size) && file->writable) {
+		if (ftruncate(file->fd, (off_t)cmek_stored_size(block_size, file->size)) < 0)
+			return -errno;
+		if (atomic_load(&file->size_check) == CMEK_SIZE_WRONG)
+			atomic_store(&file->size_check, CMEK_SIZE_MENDED);
+	}
 	atomic_store_explicit(&file->loaded, true, memory_order_release);
 	return 0;
 }
@@ -344,6 +349,13 @@ int cmek_ofile_load(struct cmek_ofile *file)
 		r = load_locked(file);
 	(void)pthread_rwlock_unlock(&file->lock);
 	return r;
+}
+
+enum cmek_size_check cmek_ofile_check_size(struct cmek_ofile *file)
+{
+	if (cmek_ofile_load(file) < 0)
+		return CMEK_SIZE_TRUE;
+	return (enum cmek_size_check)atomic_load(&file->size_check);
 }
 
 void cmek_ofile_fail(struct cmek_ofile *file, int error, const char *what)

@@ -69,6 +69,7 @@ struct cmek_ofile {
 	int fd;             /* of the store file; -1 until opened */
 	bool writable;      /* fd is read-write */
 	atomic_bool loaded; /* group 0 was read: size, file_id, absent are true */
+	atomic_int size_check; /* enum cmek_size_check, what loading found */
 	bool has_id;
 	uint8_t file_id[CMEK_FILE_ID_LEN];
 	_Atomic uint64_t size;

@@ -92,12 +92,41 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	}
 }
 
+/*
+ * A look-up told the kernel a size by the length of the store file. If that is not the sealed size, after a crash or a
+ * change of the store, the kernel must not go by it: it would show zeros behind the end, or leave out what is missing
+ * without a word. And it does not take back a size: where the store has been put right, ESTALE makes it look the file up
+ * again, as another node; else reads go past its cache, so that each gets its own answer.
+ */
+static int check_size(const struct cmek_ops *ops, struct cmek_ofile *file, uint64_t node, struct fuse_file_info *fi)
+{
+	switch (cmek_ofile_check_size(file)) {
+	case CMEK_SIZE_TRUE:
+		return 0;
+	case CMEK_SIZE_MENDED:
+		cmek_reply_log_size(node, true);
+		cmek_tree_retire(ops->tree, node);
+		return -ESTALE;
+	case CMEK_SIZE_WRONG:
+		cmek_reply_log_size(node, false);
+		fi->direct_io = 1;
+		return 0;
+	}
+	return 0;
+}
+
 void cmek_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct cmek_reply_site site = cmek_site("open", node);
+	struct cmek_ops *ops = cmek_ops_of(req);
 	struct cmek_ofile *file;
-	int rc = cmek_ofile_open(cmek_ops_of(req)->content, node, -1, fi->flags & O_TRUNC, &file);
+	int rc = cmek_ofile_open(ops->content, node, -1, fi->flags & O_TRUNC, &file);
 
+	if (rc == 0) {
+		rc = check_size(ops, file, node, fi);
+		if (rc != 0)
+			cmek_ofile_close(file);
+	}
 	if (rc != 0) {
 		cmek_reply_status(req, rc, &site);
 		return;
@@ -182,6 +211,8 @@ void cmek_op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	(void)fi;
 	if (!file)
 		return;
+	if (cmek_ofile_check_size(file) == CMEK_SIZE_WRONG)
+		cmek_tree_retire(cmek_ops_of(req)->tree, node); /* what was written may have put it right */
 	/* Nobody waits for this answer, so what the close does (a commit) may take its time behind it. */
 	cmek_reply_status(req, 0, &site);
 	cmek_ofile_close(file); /* ours of a moment ago */

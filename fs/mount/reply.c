@@ -101,6 +101,14 @@ void cmek_reply_log_bad_entries(uint64_t node, unsigned n)
 			 n);
 }
 
+void cmek_reply_log_size(uint64_t node, bool mended)
+{
+	static struct cmek_log_limit limit;
+
+	cmek_log_limited(&limit, CMEK_LOG_WARNING, "open: node %" PRIu64 ": the store file has another length than was sealed%s",
+			 node, mended ? ", cut to that" : "");
+}
+
 void cmek_reply_not_implemented(fuse_req_t req)
 {
 	(void)fuse_reply_err(req, ENOSYS);

@@ -2,6 +2,7 @@
 #ifndef CMEK_MOUNT_REPLY_H
 #define CMEK_MOUNT_REPLY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/statvfs.h>
@@ -35,6 +36,8 @@ struct cmek_reply_site {
 void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *site);
 /* Entries of a directory that a listing left out because they fail authentication: a log line. */
 void cmek_reply_log_bad_entries(uint64_t node, unsigned n);
+/* A store file's length was not that of its sealed size. */
+void cmek_reply_log_size(uint64_t node, bool mended);
 /* The kernel shall not ask this again. */
 void cmek_reply_not_implemented(fuse_req_t req);
 /* The kernel gets a lookup on entry->node. Not 0 when it could not be told: the lookup is the caller's to undo. */

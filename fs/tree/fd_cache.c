@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The bounded cache of directory descriptors and ids. Knows no names and makes no system call but close(2), which it
+ * The bounded cache of descriptors and directory ids. Knows no names and makes no system call but close(2), which it
  * calls without a lock.
  */
 #include "config.h"

@@ -8,11 +8,11 @@
 #include "fs/tree/dir_id.h"
 
 /*
- * Directories that are in use or were lately: an O_PATH descriptor and the id, by node number. Bounded; the ones used
+ * Nodes that are in use or were lately: an O_PATH descriptor, and the id of a directory, by node number. Bounded; the ones used
  * longest ago go first, those in use never (so the bound can be passed by the number of threads). Thread-safe.
  */
 struct cmek_fd_cache;
-struct cmek_fd_ref; /* one directory's entry, held by a reference */
+struct cmek_fd_ref; /* one node's entry, held by a reference */
 
 enum cmek_dir_state {
 	CMEK_DIR_UNKNOWN,

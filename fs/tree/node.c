@@ -24,7 +24,10 @@
 #define GROW_SLOTS 8192 /* 1 MiB */
 #define ROOT_INDEX 1
 
-enum { SLOT_USED = 1 };
+enum {
+	SLOT_USED = 1,
+	SLOT_RETIRED = 2, /* in no hash chain any more */
+};
 
 /* In the shared mapping: no pointers. Index 0 is never used and means none. */
 struct slot {
@@ -372,7 +375,8 @@ static void drop(struct cmek_node_table *t, uint64_t number, uint64_t lookups, u
 			pthread_mutex_unlock(&shard->lock);
 			return;
 		}
-		remove_locked(t, shard, index);
+		if (!(slot->flags & SLOT_RETIRED))
+			remove_locked(t, shard, index);
 		parent = slot->parent;
 		pin_fd = (int)slot->pin_fd1 - 1;
 		type = slot->mode;
@@ -498,17 +502,35 @@ void cmek_node_forget(struct cmek_node_table *t, uint64_t number, uint64_t n)
 		drop(t, number, n, 0);
 }
 
-int cmek_node_get(struct cmek_node_table *t, uint64_t number, struct cmek_node *ret_node)
+void cmek_node_retire(struct cmek_node_table *t, uint64_t number)
 {
 	struct slot *slot;
 	struct shard *shard = lock_node(t, number, &slot);
 
 	if (!shard)
-		return -ESTALE;
-	slot->n_refs++;
-	copy_locked(slot, (uint32_t)number, ret_node);
+		return;
+	if (!(slot->flags & SLOT_RETIRED) && (uint32_t)number != ROOT_INDEX) {
+		remove_locked(t, shard, (uint32_t)number);
+		__atomic_store_n(&slot->flags, SLOT_USED | SLOT_RETIRED, __ATOMIC_RELAXED);
+	}
 	pthread_mutex_unlock(&shard->lock);
-	return 0;
+}
+
+int cmek_node_get(struct cmek_node_table *t, uint64_t number, struct cmek_node *ret_node)
+{
+	struct slot *slot;
+	struct shard *shard = lock_node(t, number, &slot);
+	bool retired;
+
+	if (!shard)
+		return -ESTALE;
+	retired = slot->flags & SLOT_RETIRED;
+	if (!retired) {
+		slot->n_refs++;
+		copy_locked(slot, (uint32_t)number, ret_node);
+	}
+	pthread_mutex_unlock(&shard->lock);
+	return retired ? -ESTALE : 0;
 }
 
 void cmek_node_put(struct cmek_node_table *t, uint64_t number)

@@ -56,6 +56,12 @@ int cmek_node_enter(struct cmek_node_table *table, const struct cmek_node_key *k
 /* n lookups less. Unknown numbers are ignored: the kernel's word is not trusted. */
 void cmek_node_forget(struct cmek_node_table *table, uint64_t number, uint64_t n);
 
+/*
+ * Makes the number mean nothing (-ESTALE) and its inode unknown, so that it is entered under another number. The slot is
+ * kept until the lookups on it are forgotten. Not for nodes that others have as their hint.
+ */
+void cmek_node_retire(struct cmek_node_table *table, uint64_t number);
+
 /* A reference and a copy; each success is paired with cmek_node_put(). -ESTALE: no such node. */
 int cmek_node_get(struct cmek_node_table *table, uint64_t number, struct cmek_node *ret_node);
 void cmek_node_put(struct cmek_node_table *table, uint64_t number);

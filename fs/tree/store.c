@@ -220,13 +220,7 @@ int cmek_store_rename(int dirfd, const char *name, int new_dirfd, const char *ne
 int cmek_store_chmod(int fd, mode_t mode)
 {
 	char path[PROC_FD_MAX];
-	struct stat st;
 
-	/* Through /proc, chmod of a symlink is refused by most file systems, not by all. */
-	if (fstat(fd, &st))
-		return -errno;
-	if (S_ISLNK(st.st_mode))
-		return -EOPNOTSUPP;
 	proc_path(fd, path);
 	return ret_errno(fchmodat(AT_FDCWD, path, mode, 0));
 }

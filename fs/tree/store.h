@@ -56,7 +56,7 @@ int cmek_store_unlink(int dirfd, const char *name);
 int cmek_store_rmdir(int dirfd, const char *name);
 int cmek_store_rename(int dirfd, const char *name, int new_dirfd, const char *new_name, unsigned flags);
 
-/* Attributes of what fd refers to (O_PATH is enough). chmod of a symlink: -EOPNOTSUPP. */
+/* Attributes of what fd refers to (O_PATH is enough); for chmod that must be no symlink. */
 int cmek_store_chmod(int fd, mode_t mode);
 int cmek_store_chown(int fd, uid_t uid, gid_t gid);
 int cmek_store_utimens(int fd, const struct timespec ts[2]);

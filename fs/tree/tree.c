@@ -21,13 +21,16 @@
 #define DEFAULT_MAX_NODES (UINT64_C(1) << 24)
 #define MAX_FDS 65536 /* by default: each one keeps an inode of the store in memory */
 #define MIN_FDS 64
+#define MAX_FILE_FDS 256
 
 static void node_gone(void *arg, uint64_t number, mode_t type)
 {
 	struct cmek_tree *tree = arg;
 
-	if (!S_ISDIR(type))
+	if (!S_ISDIR(type)) {
+		cmek_fd_cache_drop(tree->files, number);
 		return;
+	}
 	cmek_fd_cache_drop(tree->dirs, number);
 	cmek_tree_streams_drop(tree->streams, number);
 }
@@ -110,6 +113,8 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 					&tree->nodes, err);
 	if (r == 0)
 		r = cmek_fd_cache_new(fd_budget(params), &tree->dirs, err);
+	if (r == 0)
+		r = cmek_fd_cache_new(MAX_FILE_FDS, &tree->files, err);
 	if (r == 0) {
 		r = cmek_tree_streams_new(&tree->streams);
 		if (r)
@@ -139,6 +144,7 @@ void cmek_tree_free(struct cmek_tree *tree)
 	if (!tree)
 		return;
 	cmek_tree_streams_free(tree->streams);
+	cmek_fd_cache_free(tree->files);
 	cmek_fd_cache_free(tree->dirs);
 	cmek_node_table_free(tree->nodes);
 	if (tree->links_fd >= 0)
@@ -250,6 +256,11 @@ int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, 
 void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups)
 {
 	cmek_node_forget(tree->nodes, node, n_lookups);
+}
+
+void cmek_tree_retire(struct cmek_tree *tree, uint64_t node)
+{
+	cmek_node_retire(tree->nodes, node);
 }
 
 int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st)

@@ -51,6 +51,11 @@ void cmek_tree_free(struct cmek_tree *tree);
 int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, struct cmek_entry *ret_entry);
 void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups);
 int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st);
+/*
+ * The kernel was told something of this file that can't be taken back (a size): from now on everything but forget says
+ * -ESTALE, and the next look-up of the file gives it another number. Not for directories.
+ */
+void cmek_tree_retire(struct cmek_tree *tree, uint64_t node);
 
 /*
  * Creation. cred: whose it is; mode: with the umask applied. Names: 1..255 bytes, no slash, else -ENAMETOOLONG/-EINVAL.

@@ -20,7 +20,8 @@ int cmek_tree_chmod(struct cmek_tree *tree, uint64_t node, mode_t mode)
 
 	if (r)
 		return r;
-	r = cmek_store_chmod(fd.fd, mode & 07777);
+	/* Through /proc, chmod of a symlink is refused by most file systems, not by all. */
+	r = S_ISLNK(fd.node.type) ? -EOPNOTSUPP : cmek_store_chmod(fd.fd, mode & 07777);
 	cmek_tree_fd_put(tree, &fd);
 	return r;
 }

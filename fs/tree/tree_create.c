@@ -112,8 +112,8 @@ static int create_fd(struct cmek_tree *tree, struct making *m, mode_t mode, cons
 			return fd;
 		fd = cmek_store_create(m->place.dir.fd.fd, m->place.name->entry, mode & 07777);
 		cmek_cred_leave(&tree->self, entered);
-		if ((fd != -EMFILE && fd != -ENFILE) || tries || !cmek_fd_cache_shrink(tree->dirs))
-			return fd;
+		if (tries || !cmek_tree_ran_out(tree, fd))
+			return fd == -EMFILE ? -ENFILE : fd;
 	}
 }
 

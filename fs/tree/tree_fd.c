@@ -16,37 +16,49 @@
 #define MAX_DEPTH 65536 /* of directories whose descriptors are all not cached */
 #define MAX_TRIES 100   /* when hints change while they are followed */
 
-static bool ran_out(struct cmek_tree *tree, int r)
+bool cmek_tree_ran_out(struct cmek_tree *tree, int r)
 {
-	return (r == -EMFILE || r == -ENFILE) && cmek_fd_cache_shrink(tree->dirs) > 0;
+	return (r == -EMFILE || r == -ENFILE) &&
+	       cmek_fd_cache_shrink(tree->files) + cmek_fd_cache_shrink(tree->dirs) > 0;
+}
+
+/* It is not the user's process that has too many files open. */
+static int or_enfile(int fd)
+{
+	return fd == -EMFILE ? -ENFILE : fd;
+}
+
+static struct cmek_fd_cache *cache_of(struct cmek_tree *tree, const struct cmek_node *node)
+{
+	return S_ISDIR(node->type) ? tree->dirs : tree->files;
 }
 
 int cmek_tree_open_at(struct cmek_tree *tree, int dirfd, const char *name, int flags)
 {
 	int fd = cmek_store_open(dirfd, name, flags);
 
-	return ran_out(tree, fd) ? cmek_store_open(dirfd, name, flags) : fd;
+	return or_enfile(cmek_tree_ran_out(tree, fd) ? cmek_store_open(dirfd, name, flags) : fd);
 }
 
 static int open_handle(struct cmek_tree *tree, const struct cmek_handle *handle, int flags)
 {
 	int fd = cmek_store_open_handle(tree->root_fd, handle, flags);
 
-	return ran_out(tree, fd) ? cmek_store_open_handle(tree->root_fd, handle, flags) : fd;
+	return or_enfile(cmek_tree_ran_out(tree, fd) ? cmek_store_open_handle(tree->root_fd, handle, flags) : fd);
 }
 
 static int reopen(struct cmek_tree *tree, int fd, int flags)
 {
 	int new_fd = cmek_store_reopen(fd, flags);
 
-	return ran_out(tree, new_fd) ? cmek_store_reopen(fd, flags) : new_fd;
+	return or_enfile(cmek_tree_ran_out(tree, new_fd) ? cmek_store_reopen(fd, flags) : new_fd);
 }
 
 static int dup_fd(int fd)
 {
 	int new_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	return new_fd < 0 ? -errno : new_fd;
+	return new_fd < 0 ? or_enfile(-errno) : new_fd;
 }
 
 /* Following hints */
@@ -68,14 +80,13 @@ static int check_identity(int fd, const struct cmek_node *node)
 		       -ESTALE;
 }
 
-/* A descriptor of a directory that is at hand without following its hint: -EAGAIN when there is none. */
-static int dir_at_hand(struct cmek_tree *tree, uint64_t number, struct cmek_tree_fd *ret_fd)
+/* A descriptor that is there already: -EAGAIN when there is none. */
+static int at_hand(struct cmek_tree *tree, uint64_t number, struct cmek_tree_fd *ret_fd)
 {
 	int r = cmek_node_get(tree->nodes, number, &ret_fd->node);
 
 	if (r)
 		return r;
-	ret_fd->own = false;
 	ret_fd->ref = NULL;
 	if (number == CMEK_NODE_ROOT) {
 		ret_fd->fd = tree->root_fd;
@@ -85,7 +96,7 @@ static int dir_at_hand(struct cmek_tree *tree, uint64_t number, struct cmek_tree
 		ret_fd->fd = ret_fd->node.pin_fd;
 		return 0;
 	}
-	ret_fd->ref = cmek_fd_cache_get(tree->dirs, number);
+	ret_fd->ref = cmek_fd_cache_get(cache_of(tree, &ret_fd->node), number);
 	if (ret_fd->ref) {
 		ret_fd->fd = cmek_fd_ref_fd(ret_fd->ref);
 		return 0;
@@ -127,7 +138,7 @@ static int open_in_dir(struct cmek_tree *tree, const struct cmek_node *node, con
 /* Replaces *dir by the directory `number` inside it. */
 static int descend(struct cmek_tree *tree, struct cmek_tree_fd *dir, uint64_t number)
 {
-	struct cmek_tree_fd next = { .own = false };
+	struct cmek_tree_fd next = { .fd = -1 };
 	int r = cmek_node_get(tree->nodes, number, &next.node), fd;
 
 	if (r)
@@ -164,7 +175,7 @@ static int hint_dir(struct cmek_tree *tree, const struct cmek_node *node, struct
 	for (;;) {
 		r = cmek_node_hint(tree->nodes, number, &parent, entry);
 		if (r == 0)
-			r = dir_at_hand(tree, parent, &dir);
+			r = at_hand(tree, parent, &dir);
 		if (r != -EAGAIN)
 			break;
 		if (n == space) {
@@ -252,7 +263,7 @@ int cmek_tree_node_open(struct cmek_tree *tree, const struct cmek_node *node, in
 
 int cmek_tree_fd_get(struct cmek_tree *tree, uint64_t number, struct cmek_tree_fd *ret_fd)
 {
-	int r = dir_at_hand(tree, number, ret_fd), fd;
+	int r = at_hand(tree, number, ret_fd), fd;
 
 	if (r != -EAGAIN)
 		return r;
@@ -264,12 +275,7 @@ int cmek_tree_fd_get(struct cmek_tree *tree, uint64_t number, struct cmek_tree_f
 		cmek_node_put(tree->nodes, number);
 		return fd;
 	}
-	ret_fd->own = !S_ISDIR(ret_fd->node.type);
-	ret_fd->fd = fd;
-	ret_fd->ref = NULL;
-	if (ret_fd->own)
-		return 0;
-	ret_fd->ref = cmek_fd_cache_add(tree->dirs, number, &fd);
+	ret_fd->ref = cmek_fd_cache_add(cache_of(tree, &ret_fd->node), number, &fd);
 	if (!ret_fd->ref) {
 		close(fd);
 		cmek_node_put(tree->nodes, number);
@@ -281,9 +287,7 @@ int cmek_tree_fd_get(struct cmek_tree *tree, uint64_t number, struct cmek_tree_f
 
 void cmek_tree_fd_put(struct cmek_tree *tree, struct cmek_tree_fd *fd)
 {
-	cmek_fd_cache_put(tree->dirs, fd->ref);
-	if (fd->own)
-		close(fd->fd);
+	cmek_fd_cache_put(cache_of(tree, &fd->node), fd->ref);
 	cmek_node_put(tree->nodes, fd->node.number);
 }
 

@@ -43,6 +43,7 @@ struct cmek_tree {
 
 	struct cmek_node_table *nodes;
 	struct cmek_fd_cache *dirs;
+	struct cmek_fd_cache *files; /* all that are no directories: few, for requests that follow each other */
 	struct cmek_tree_streams *streams; /* tree_readdir.c */
 
 	bool flush_names;   /* the store does not order names with a file's fsync: tree_sync.c */
@@ -60,13 +61,14 @@ struct cmek_tree {
 struct cmek_tree_fd {
 	struct cmek_node node;
 	int fd;
-	bool own;                /* fd is ours to close */
-	struct cmek_fd_ref *ref; /* fd belongs to this entry of the cache (directories) */
+	struct cmek_fd_ref *ref; /* the entry of tree.dirs or tree.files that fd belongs to; NULL: the root, or a pin */
 };
 int cmek_tree_fd_get(struct cmek_tree *tree, uint64_t number, struct cmek_tree_fd *ret_fd);
 void cmek_tree_fd_put(struct cmek_tree *tree, struct cmek_tree_fd *fd);
 /* A new descriptor of a node the caller holds: O_PATH, or flags that open it. */
 int cmek_tree_node_open(struct cmek_tree *tree, const struct cmek_node *node, int flags);
+/* r says that descriptors ran out, and now there is room for another attempt. */
+bool cmek_tree_ran_out(struct cmek_tree *tree, int r);
 /* cmek_store_open(), and once more after making room when descriptors have run out. */
 int cmek_tree_open_at(struct cmek_tree *tree, int dirfd, const char *name, int flags);
 

@@ -548,6 +548,77 @@ START_TEST(times_stay)
 }
 END_TEST
 
+/* What the kernel writes back was written by the user earlier. */
+START_TEST(write_backs_keep_times)
+{
+	struct timespec set = { 1000000000, 123456789 };
+	struct cmek_ofile *file;
+	uint8_t data[8192] = { 1 };
+	struct stat before, after;
+	struct volume v;
+	char path[128];
+
+	volume_start(&v, 4096);
+	snprintf(path, sizeof(path), "%s/1", v.dir);
+	file = file_open(&v, 1);
+	ck_assert_int_eq(stat(path, &before), 0);
+	usleep(20000);
+	ck_assert_int_eq(cmek_content_write_back(file, data, sizeof(data), 0), 0);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	ck_assert_int_eq(stat(path, &after), 0);
+	ck_assert_int_eq(after.st_mtim.tv_sec, before.st_mtim.tv_sec);
+	ck_assert_int_eq(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+	/* The time may be told before the data. */
+	cmek_ofile_set_mtime(file, set);
+	ck_assert_int_eq(cmek_content_write_back(file, data, sizeof(data), 8192), 0);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(stat(path, &after), 0);
+	ck_assert_int_eq(after.st_mtim.tv_sec, set.tv_sec);
+	ck_assert_int_eq(after.st_mtim.tv_nsec, set.tv_nsec);
+	volume_stop(&v);
+}
+END_TEST
+
+/* Bytes put behind (or cut from, negative) the stored file of 20000 plain bytes, and what is found. */
+static const struct {
+	int change;
+	enum cmek_size_check first, again;
+} size_rows[] = {
+	{ 0, CMEK_SIZE_TRUE, CMEK_SIZE_TRUE },
+	{ 1, CMEK_SIZE_MENDED, CMEK_SIZE_TRUE },
+	{ 7000, CMEK_SIZE_MENDED, CMEK_SIZE_TRUE },
+	{ -1, CMEK_SIZE_WRONG, CMEK_SIZE_WRONG },
+	{ -19000, CMEK_SIZE_WRONG, CMEK_SIZE_WRONG },
+};
+
+START_TEST(size_checked)
+{
+	static uint8_t data[20000];
+	struct cmek_ofile *file;
+	struct volume v;
+	int fd;
+
+	volume_start(&v, 4096);
+	file = file_open(&v, 1);
+	ck_assert_int_eq(cmek_ofile_check_size(file), CMEK_SIZE_TRUE);
+	ck_assert_int_eq(cmek_content_write(file, data, sizeof(data), 0), 0);
+	ck_assert_int_eq(cmek_ofile_check_size(file), CMEK_SIZE_TRUE);
+	cmek_ofile_close(file);
+	fd = host_open(&v, 1, true);
+	ck_assert_int_eq(ftruncate(fd, 4096 + (int)sizeof(data) + size_rows[_i].change), 0);
+	close(fd);
+	file = file_open(&v, 1);
+	ck_assert_int_eq(cmek_ofile_check_size(file), size_rows[_i].first);
+	ck_assert_int_eq(cmek_ofile_check_size(file), size_rows[_i].first); /* as long as it is open */
+	ck_assert_uint_eq(cmek_ofile_size(file), sizeof(data));
+	cmek_ofile_close(file);
+	file = file_open(&v, 1);
+	ck_assert_int_eq(cmek_ofile_check_size(file), size_rows[_i].again);
+	cmek_ofile_close(file);
+	volume_stop(&v);
+}
+END_TEST
+
 START_TEST(changes_reach_the_store_by_themselves)
 {
 	struct cmek_ofile *file;
@@ -624,6 +695,8 @@ int main(void)
 	tcase_add_loop_test(tc, damage_is_an_error, 0, sizeof(damages) / sizeof(*damages));
 	tcase_add_test(tc, swaps_are_errors);
 	tcase_add_test(tc, times_stay);
+	tcase_add_test(tc, write_backs_keep_times);
+	tcase_add_loop_test(tc, size_checked, 0, sizeof(size_rows) / sizeof(*size_rows));
 	tcase_add_test(tc, changes_reach_the_store_by_themselves);
 	tcase_add_test(tc, read_only_changes_nothing);
 	tcase_add_test(tc, longer_store_file_is_cut);

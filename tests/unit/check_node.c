@@ -63,6 +63,41 @@ static void teardown(void)
 	cmek_node_table_free(table);
 }
 
+START_TEST(retired)
+{
+	struct cmek_node_key key = key_of(7, 0);
+	struct cmek_node node;
+	uint64_t old, new, held;
+
+	ck_assert_int_eq(enter(7, ROOT, "x", &old), 0);
+	ck_assert_int_eq(cmek_node_get(table, old, &node), 0); /* a request at work */
+	cmek_node_retire(table, old);
+	cmek_node_retire(table, old);
+	ck_assert_int_eq(cmek_node_get(table, old, &node), -ESTALE);
+	ck_assert_int_eq(cmek_node_find(table, &key, &node), -ENOENT);
+	ck_assert_int_eq(enter(7, ROOT, "x", &new), 0);
+	ck_assert_uint_ne(old, new);
+	ck_assert_int_eq(cmek_node_find(table, &key, &node), 0);
+	ck_assert_uint_eq(node.number, new);
+	cmek_node_put(table, new);
+	/* The old one ends without taking the new one along, and its slot is used again. */
+	cmek_node_put(table, old);
+	ck_assert_uint_eq(n_gone, 0);
+	cmek_node_forget(table, old, 1);
+	ck_assert_uint_eq(n_gone, 1);
+	ck_assert_int_eq(cmek_node_get(table, new, &node), 0);
+	cmek_node_put(table, new);
+	ck_assert_int_eq(enter(8, ROOT, "y", &held), 0);
+	ck_assert_uint_eq((uint32_t)held, (uint32_t)old);
+	ck_assert_int_eq(cmek_node_get(table, held, &node), 0);
+	ck_assert_uint_eq(node.key.ino, 8);
+	cmek_node_put(table, held);
+	cmek_node_retire(table, ROOT);
+	ck_assert_int_eq(cmek_node_get(table, ROOT, &node), 0);
+	cmek_node_put(table, ROOT);
+}
+END_TEST
+
 START_TEST(counts)
 {
 	struct cmek_node_key key = key_of(7, 0);
@@ -371,6 +406,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, counts);
+	tcase_add_test(tcase, retired);
 	tcase_add_test(tcase, hostile_numbers);
 	tcase_add_test(tcase, handles_tell_apart);
 	tcase_add_test(tcase, hints);

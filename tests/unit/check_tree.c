@@ -483,13 +483,13 @@ START_TEST(deep)
 		at = next;
 	}
 	touch(at, "bottom");
-	while (cmek_fd_cache_shrink(tree->dirs))
+	while (cmek_tree_ran_out(tree, -EMFILE))
 		;
 	ck_assert_int_eq(cmek_tree_getattr(tree, at, &st), 0);
 	ck_assert_int_eq(probe(at, "bottom"), 0);
 	/* What the directory is called in its own way changes under it. */
 	ck_assert_int_eq(cmek_tree_rename(tree, parents[depth / 2], "d", ROOT, "other", 0), 0);
-	while (cmek_fd_cache_shrink(tree->dirs))
+	while (cmek_tree_ran_out(tree, -EMFILE))
 		;
 	ck_assert_int_eq(probe(at, "bottom"), 0);
 	ck_assert_int_eq(cmek_tree_unlink(tree, at, "bottom"), 0);
