@@ -17,6 +17,14 @@ unwrap() { $PYTHON "$READER/local_unwrap.py" "$1"; }
 read_volume() { unwrap "$1" | $PYTHON "$READER/cmekfs_reader.py" --kek-file - "$@"; }
 # look_through STORE COMMAND...: as if the journal had been replayed.
 look_through() { unwrap "$1" | $PYTHON "$READER/cmekfs_reader.py" --kek-file - --replay "$@"; }
+# clean STORE: the reader finds neither damage nor anything left over.
+clean() {
+	read_volume "$1" verify >"$T/verify" || {
+		cat "$T/verify" >&2
+		fail "the reader finds damage"
+	}
+	grep -qx 'notes: 0' "$T/verify" || fail "the reader finds what should not be there"
+}
 list_tree() { $PYTHON "$READER/list_tree.py" --full "$1"; }
 # same WHAT POINT FILE FILE: two listings are, but for the attributes where the mount at POINT has none.
 same() {
@@ -79,11 +87,7 @@ forth() {
 	fill "$point"
 	stop "$store" "$point"
 	read_volume "$store" tree --full >"$T/reader.list"
-	read_volume "$store" verify >"$T/verify" || {
-		cat "$T/verify" >&2
-		fail "the reader finds damage"
-	}
-	grep -qx 'notes: 0' "$T/verify" || fail "the reader finds what should not be there"
+	clean "$store"
 	start "$store" "$point" -o ro
 	list_tree "$point" >"$T/mount.list"
 	same "the reader and the mount list different things" "$point" "$T/reader.list" "$T/mount.list"
@@ -132,7 +136,7 @@ crashed() {
 	list_tree "$point" >"$T/mount.list"
 	same "the reader's replay and that of cmekfs differ" "$point" "$T/reader.list" "$T/mount.list"
 	stop "$store" "$point"
-	read_volume "$store" verify >/dev/null
+	clean "$store"
 }
 
 # back STORE POINT SYMLINK_MAX [OPTION OF make_volume.py]...: the writer writes, cmekfs reads and goes on writing.
@@ -161,7 +165,7 @@ back() {
 	read_volume "$store" tree --full >"$T/reader.list"
 	same "what cmekfs changed in a volume of the writer reads differently" "$point" "$T/mount.list" "$T/reader.list"
 	stop "$store" "$point"
-	read_volume "$store" verify | grep -qx 'notes: 0' || fail "something is left over"
+	clean "$store"
 	export CMEKFS_LOCAL_KEYSTORE=$T/keys/keys.json
 }
 
