@@ -325,6 +325,16 @@ def emptied_check(m):
     m.good_but("a")
 
 
+def lengthened(store):
+    with open(store.path("a"), "ab") as f:
+        f.write(b"garbage" * 1000)
+
+
+def lengthened_check(m):
+    m.never_wrong("a")
+    m.good_but("a")
+
+
 def garbage_file(store):
     with open(store.path("a"), "wb") as f:
         f.write(os.urandom(30_000))
@@ -549,8 +559,9 @@ def cases():
             found[name[: -len("_check")]] = (globals()[name[: -len("_check")]], function)
     for off in (0, 3, 4, 8, 16, 32, 47, 48, 63, 64, 80, 3903, 3904, 3944, 4095):
         found[f"map_page_byte_{off}"] = map_page(off)
-    for size in (1, PAGE - 1, PAGE, PAGE + 1, data_block(5) + 99):
+    for size in (1, PAGE - 1, PAGE, PAGE + 1, data_block(1), data_block(5), data_block(5) + 99):
         found[f"truncated_{size}"] = truncated(size)
+    found["truncated_group"] = truncated(GROUP, "big")
     for i, text in enumerate(("x", "v1:0001:", "v2:0001:" + "A" * 22, "v1:0009:" + "A" * 22, "v1:0001:" + "!" * 22, "../../etc")):
         found[f"dir_id_garbage_{i}"] = dir_id_garbage(text)
     return found
