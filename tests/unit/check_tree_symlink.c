@@ -25,7 +25,7 @@ static void check_target(uint64_t node, const char *want)
 START_TEST(symlinks)
 {
 	static const size_t lengths[] = { 1, 2, 100, 729, 730, 731, 3033, 3034, 3035, 3039, 3040, 4094, 4095 };
-	char target[4097], path[64];
+	char target[4097], path[4200];
 	struct cmek_entry entry;
 	uint64_t dir, node;
 	unsigned i;
