@@ -147,12 +147,12 @@ class Bench:
         self.options = options
         self.fs = fs
         self.workload_class = workload_class
-        self.scratch = os.path.realpath(tempfile.mkdtemp(prefix="powercut-", dir=options.scratch))
         self.target = target
         self.features = []
         build = os.environ.get("CMEK_BUILD", "")
         self.mkimage = stack.program(os.path.join(build, "tests/powercut"), "mkimage")
         recorder = stack.program(os.path.join(build, "tests/powercut"), "recorder")
+        self.scratch = os.path.realpath(tempfile.mkdtemp(prefix="powercut-", dir=options.scratch))
         self.disk = stack.Disk(self.scratch, recorder, fs, options.store_opts, target)
         self.results = {tear: Result(target.name, fs, workload_class.name, tear) for tear in options.tears}
         self.statistics = {"recordings": 0, "requests": 0, "flushes": 0, "written_mib": 0, "acks": 0}

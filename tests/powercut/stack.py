@@ -432,11 +432,13 @@ class Stack:
             raise RuntimeError(f"the recorder ended with status {status}: {self._recorder.last_output()}")
 
     def _down(self, quiet):
+        """All steps, whatever fails, and also when a signal ends one of them."""
         first = None
         for step in self._steps_down():
             try:
                 step()
-            except Exception as e:  # pylint: disable=broad-except
+            except BaseException as e:  # pylint: disable=broad-except
                 first = first or e
+                quiet = quiet and isinstance(e, Exception)
         if first and not quiet:
             raise first
