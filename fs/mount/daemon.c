@@ -93,21 +93,20 @@ static int unlock(struct daemon *d, struct cmek_error *err)
 		.slot = d->opts->slot,
 		.report = report,
 	};
-	const uint8_t *uuid = cmek_volhdr_store_header(d->header)->uuid;
 	struct cmek_registry *registry = NULL;
 	struct cmek_pins *pins = NULL;
 	int rc;
 
 	rc = cmek_registry_new(NULL, &registry, err);
 	if (rc == 0)
-		rc = cmek_registry_pins(registry, uuid, &pins, err);
+		rc = cmek_registry_pins(registry, cmek_volhdr_store_header(d->header)->uuid, &pins, err);
 	params.pins = pins;
 	if (rc == 0)
 		rc = cmek_unlock(d->header, &params, &d->ring, err);
 	if (rc != 0)
 		cmek_error_prefix(err, "%s", d->opts->store);
-	else
-		(void)cmek_registry_touch(registry, uuid, NULL); /* a note for people, not worth a mount */
+	else /* a note for people, not worth a mount; the unlock may have put another header in the place of the first */
+		(void)cmek_registry_touch(registry, cmek_volhdr_store_header(d->header)->uuid, NULL);
 	cmek_pins_free(pins);
 	cmek_registry_free(registry);
 	return rc;
