@@ -64,6 +64,9 @@ need_root() { [ "$(id -u)" -eq 0 ] || skip "needs root"; }
 need_cmekfs() { [ "$CMEK_FS" = cmekfs ] || skip "about cmekfs itself"; }
 need_fuse() { [ -c /dev/fuse ] || skip "no /dev/fuse"; }
 
+# Sanitizer builds: what is known and not ours.
+export LSAN_OPTIONS=${LSAN_OPTIONS:-suppressions=$HERE/lsan.supp:print_suppressions=0}
+
 # expect_code CODE COMMAND...: runs it, output to $T/out, compares the exit code.
 expect_code() {
 	local want=$1 got=0
