@@ -58,24 +58,18 @@ static void fetch_algorithms(void)
 	algorithms.hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
 }
 
-/* Empties OpenSSL's queue of errors into text; the first one is the cause. */
-static void drain_errors(char *text, size_t size)
-{
-	unsigned long code, first = ERR_get_error();
-
-	for (code = first; code; code = ERR_get_error())
-		;
-	if (first)
-		ERR_error_string_n(first, text, size);
-	else
-		snprintf(text, size, "no reason given");
-}
-
+/*
+ * -EIO, with OpenSSL's reason in err or, on the data path, in the debug log. The first error of the queue is the cause,
+ * so cold paths empty it before they begin; here it is emptied behind them.
+ */
 static int failed(struct cmek_error *err, const char *what)
 {
-	char text[256];
+	char text[256] = "no reason given";
+	unsigned long code = ERR_get_error();
 
-	drain_errors(text, sizeof(text));
+	if (code)
+		ERR_error_string_n(code, text, sizeof(text));
+	ERR_clear_error();
 	if (!err)
 		cmek_log(CMEK_LOG_DEBUG, "%s: %s", what, text);
 	return cmek_error_set(err, CMEK_E_SYSTEM, EIO, "%s failed in OpenSSL: %s", what, text);
@@ -523,6 +517,7 @@ int cmek_hkdf(const struct cmek_secret *ikm, enum cmek_purpose ikm_purpose, cons
 	ret = cmek_secret_new(out_purpose, out_len, &key, err);
 	if (ret)
 		return ret;
+	ERR_clear_error();
 	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA256", 0);
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)cmek_secret_bytes(ikm, ikm_purpose),
 						 cmek_secret_len(ikm));
@@ -563,6 +558,7 @@ int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t s
 	ret = cmek_secret_new(CMEK_KEY_STORE, SCRYPT_KEY_LEN, &key, err);
 	if (ret)
 		return ret;
+	ERR_clear_error();
 	if (EVP_PBE_scrypt((const char *)cmek_secret_bytes(passphrase, CMEK_KEY_TEXT), cmek_secret_len(passphrase),
 			   salt, salt_len, n, r, p, memory, cmek_secret_fill(key, CMEK_KEY_STORE),
 			   SCRYPT_KEY_LEN) != 1) {

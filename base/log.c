@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The process's one log sink: stderr or syslog, a threshold, and a rate limit. Decides nothing about what is worth
- * saying, and never looks into what it is given.
+ * The process's one log sink: stderr, syslog or another process, a threshold, and a rate limit. Decides nothing about
+ * what is worth saying, and never looks into what it is given.
  */
 #include "config.h"
 
@@ -18,14 +18,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/io.h"
+
 #define LINE_MAX_BYTES 2048
 #define LINES_PER_SECOND 10
+
+enum sink { TO_STDERR, TO_SYSLOG, TO_RELAY };
 
 /* Set before threads start, as a rule; the lock guards program and the buckets of all callers. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char program[64] = "cmekfs";
 static atomic_int threshold = CMEK_LOG_NOTICE;
-enum sink { TO_STDERR, TO_SYSLOG, TO_RELAY };
 static atomic_int sink = TO_STDERR;
 
 static void set_sink(const char *name, enum cmek_log_level level, enum sink to)
@@ -89,9 +92,7 @@ static void emit(enum cmek_log_level level, unsigned dropped, const char *fmt, v
 		if (i > sizeof(line) - 2)
 			i = sizeof(line) - 2;
 		line[i++] = '\n';
-		if (write(STDERR_FILENO, line, i) < 0) {
-			/* There is nowhere left to say so. */
-		}
+		(void)cmek_write_full(STDERR_FILENO, line, i); /* there is nowhere left to say that it failed */
 	}
 	errno = saved_errno;
 }

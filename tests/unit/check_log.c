@@ -123,6 +123,21 @@ START_TEST(keeps_errno)
 }
 END_TEST
 
+START_TEST(relayed)
+{
+	struct cmek_log_limit limit = { 0, 0, 5 };
+
+	cmek_log_to_relay(CMEK_LOG_INFO);
+	cmek_log(CMEK_LOG_ERROR, "block %d\n<0>forged", 3);
+	cmek_log(CMEK_LOG_DEBUG, "not this");
+	cmek_log_limited(&limit, CMEK_LOG_INFO, "line");
+	ck_assert_str_eq(written(), "<3>block 3?<0>forged\n<6>line (5 more like this not shown)\n");
+	cmek_log_to_stderr("prog", CMEK_LOG_NOTICE);
+	cmek_log(CMEK_LOG_NOTICE, "back");
+	ck_assert_str_eq(written(), "prog: back\n");
+}
+END_TEST
+
 START_TEST(limited)
 {
 	struct cmek_log_limit limit = { 0 };
@@ -193,6 +208,7 @@ int main(void)
 	tcase_add_test(tc, control_characters);
 	tcase_add_test(tc, long_line);
 	tcase_add_test(tc, keeps_errno);
+	tcase_add_test(tc, relayed);
 	tcase_add_test(tc, limited);
 	tcase_add_test(tc, threads);
 	suite_add_tcase(s, tc);
