@@ -43,13 +43,13 @@ def walk(top):
 
 
 def link_groups(found):
-    """Path -> the smallest path of the same inode, for all that has several names."""
-    first, groups = {}, {}
+    """Path -> the paths of the same inode, sorted; directories have none."""
+    groups = {}
     for path in sorted(found):
         st = found[path]
-        if st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode):
-            groups[path] = first.setdefault((st.st_dev, st.st_ino), path)
-    return groups
+        if not stat.S_ISDIR(st.st_mode):
+            groups.setdefault((st.st_dev, st.st_ino), []).append(path)
+    return {path: group for group in groups.values() for path in group}
 
 
 def main():
@@ -57,6 +57,7 @@ def main():
     content, unit_ns = "--no-content" not in sys.argv, 1_000_000_000 if "--seconds" in sys.argv else 1
     top_a, top_b = (os.fsencode(a) for a in args)
     a, b = walk(top_a), walk(top_b)
+    groups_a, groups_b = link_groups(a), link_groups(b)
     for path in sorted(a.keys() ^ b.keys()):
         differ(path, "is in", path in a, path in b)
     for path in sorted(a.keys() & b.keys()):
@@ -72,9 +73,11 @@ def main():
                 differ(path, "mtime", sa.st_mtime_ns, sb.st_mtime_ns)
         if stat.S_ISDIR(sa.st_mode):
             continue
-        for field in ("st_size", "st_nlink"):
-            if getattr(sa, field) != getattr(sb, field):
-                differ(path, field, getattr(sa, field), getattr(sb, field))
+        if sa.st_size != sb.st_size:
+            differ(path, "size", sa.st_size, sb.st_size)
+        # A name outside of the tree counts as a link, too, and is not part of what is compared.
+        if sa.st_nlink != sb.st_nlink and sa.st_nlink == len(groups_a[path]):
+            differ(path, "links", sa.st_nlink, sb.st_nlink)
         if stat.S_ISLNK(sa.st_mode):
             ta, tb = os.readlink(os.path.join(top_a, path)), os.readlink(os.path.join(top_b, path))
             if ta != tb:
@@ -82,10 +85,9 @@ def main():
         elif stat.S_ISREG(sa.st_mode) and content and sa.st_size == sb.st_size:
             if not same_content(os.path.join(top_a, path), os.path.join(top_b, path)):
                 differ(path, "content", "", "")
-    groups_a, groups_b = link_groups(a), link_groups(b)
-    for path in sorted(groups_a.keys() | groups_b.keys()):
-        if groups_a.get(path) != groups_b.get(path):
-            differ(path, "is a link of", groups_a.get(path), groups_b.get(path))
+    for path in sorted(groups_a.keys() & groups_b.keys()):
+        if groups_a[path] != groups_b[path]:
+            differ(path, "is one file with", groups_a[path], groups_b[path])
     for line in differences[:30]:
         print(line)
     print(f"{len(a)} entries compared, {len(differences)} differences")
