@@ -232,6 +232,7 @@ supervisor_pid() {
 storage_pid() {
 	local pid
 	for pid in $(fs_pids "$1"); do
-		if find "/proc/$pid/fd" -lname "$1/.cmekfs/lock" 2>/dev/null | grep -q .; then echo "$pid"; fi
+		# find fails when a descriptor goes while it looks.
+		if [ -n "$(find "/proc/$pid/fd" -lname "$1/.cmekfs/lock" 2>/dev/null || true)" ]; then echo "$pid"; fi
 	done
 }

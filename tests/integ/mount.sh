@@ -15,7 +15,7 @@ mkdir -p "$mnt"
 # field PID NAME: of /proc/PID/status.
 field() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
 # has_device PID: it holds the connection to the kernel.
-has_device() { find "/proc/$1/fd" -lname /dev/fuse | grep -q .; }
+has_device() { [ -n "$(find "/proc/$1/fd" -lname /dev/fuse 2>/dev/null || true)" ]; }
 # The three processes of the mount by what they have.
 find_processes() {
 	local pid
