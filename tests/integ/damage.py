@@ -160,8 +160,7 @@ def through_reader(volume, path):
         for index in range(-(-file.size // block)):
             length = min(block, file.size - index * block)
             try:
-                data = file.read_block(index) or b""
-                result.append(data[:length] + bytes(length - len(data[:length])))
+                result.append(file.read_block(index) or bytes(length))
             except reader.Damage:
                 result.append("EIO")
         return result

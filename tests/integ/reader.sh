@@ -98,25 +98,37 @@ forth() {
 	rm -rf "$T/export"
 }
 
-# crashed STORE POINT: the mount is killed amid writes; the reader looks through its journal, then a mount replays it.
+# crashed STORE POINT SEED: the mount is killed amid writes; the reader looks through its journal, then a mount replays
+# it, and they are to agree.
 crashed() {
 	local store=$1 point=$2 writer pid
 	start "$store" "$point"
-	$PYTHON - "$point" <<-'END' &
-		import os, random, sys
-		rng = random.Random(3)
-		files = [open(os.path.join(sys.argv[1], f"crash-{i}"), "w+b", buffering=0) for i in range(8)]
-		while True:
-		    f = rng.choice(files)
-		    f.seek(rng.randrange(2_000_000))
-		    try:
+	$PYTHON - "$point" "$3" <<-'END' &
+		import ctypes, os, random, sys
+		rng = random.Random(int(sys.argv[2]))
+		punch = ctypes.CDLL(None).fallocate
+		paths = [os.path.join(sys.argv[1], f"crash-{i}") for i in range(8)]
+		files = [open(path, "w+b", buffering=0) for path in paths]
+		try:
+		    while True:
+		        i = rng.randrange(8)
+		        f, what = files[i], rng.random()
+		        f.seek(rng.randrange(2_000_000))
 		        f.write(rng.randbytes(rng.choice((10, 4096, 50000))))
-		        if rng.random() < .05:
+		        if what < .05:
 		            f.truncate(rng.randrange(2_000_000))
-		        if rng.random() < .3:
+		        elif what < .08:
+		            f.truncate(0)
+		        elif what < .12:
+		            first, count = rng.randrange(500), rng.randrange(1, 200)
+		            punch(f.fileno(), 3, ctypes.c_long(first * 4096), ctypes.c_long(count * 4096))
+		        elif what < .14:
+		            os.rename(paths[i], paths[i] + "x")
+		            paths[i] += "x"
+		        elif what < .4:
 		            os.fsync(f.fileno())
-		    except OSError:
-		        sys.exit(0)
+		except OSError:
+		    sys.exit(0)
 	END
 	writer=$!
 	sleep 3
@@ -172,7 +184,8 @@ back() {
 say "B 4096, from cmekfs to the reader"
 forth "$SHM/store" "$T/mnt"
 say "killed amid writes"
-crashed "$SHM/store" "$T/mnt"
+crashed "$SHM/store" "$T/mnt" 1
+[ "$LONG" = 0 ] || for seed in {2..20}; do crashed "$SHM/store" "$T/mnt" "$seed"; done
 say "B 16384, on XFS, whose symlinks are short"
 mkimage xfs 400M "$T/xfs"
 forth "$T/xfs/store" "$T/mnt" -b 16384

@@ -504,8 +504,8 @@ class File:
         self.block = volume.header.block_size
         self.group_bytes = PAGE_BYTES + GROUP_BLOCKS * self.block
         self.fd = fd
-        self.replay = replay or Replay()
         self.stored = os.fstat(fd).st_size
+        self.replay = replay if replay and replay.belongs_to(self.pread(0, PAGE_BYTES)) else Replay()
         self.pages = {}
         self.first = None
         self.size = 0
@@ -518,6 +518,7 @@ class File:
             raise Damage("cut inside of its first map page")
         self.first = open_map_page(volume.keys, page, 0, self.block)
         self.size = self.first.file_bytes
+        self.check_plain_bytes(self.first)
 
     def pread(self, at, length):
         data = b""
@@ -535,30 +536,31 @@ class File:
         """The map page of a group, or None for a group of holes."""
         if group == 0:
             return self.first
+        if any(first <= group < first + count for first, count in self.first.absent):
+            return None
         if group not in self.pages:
             data = self.page_bytes(group)
-            if is_zero(data):
-                if not any(first <= group < first + count for first, count in self.first.absent):
-                    raise Damage(f"group {group} is absent")
-                page = None
-            elif len(data) < PAGE_BYTES:
-                raise Damage(f"group {group}: the map page is cut")
-            else:
-                page = open_map_page(self.volume.keys, data, group, self.block)
-                if page.file_id != self.first.file_id:
-                    raise Damage(f"group {group} belongs to another file")
+            if len(data) < PAGE_BYTES:
+                raise Damage(f"group {group} is behind the end of the stored file")
+            page = open_map_page(self.volume.keys, data, group, self.block)
+            if page.file_id != self.first.file_id:
+                raise Damage(f"group {group} belongs to another file")
+            self.check_plain_bytes(page)
             self.pages = {group: page}
         return self.pages[group]
 
+    def check_plain_bytes(self, page):
+        expected = min(GROUP_BLOCKS * self.block, self.size - page.group * GROUP_BLOCKS * self.block)
+        if page.plain_bytes != expected:
+            raise Damage(f"group {page.group} has {page.plain_bytes} plain bytes where the size wants {expected}")
+
     def read_block(self, index):
-        """The plain bytes of a block as they were sealed, None for a hole."""
+        """The plain bytes of a block, None for a hole."""
         group, slot = divmod(index, GROUP_BLOCKS)
         page = self.page(group)
         if page is None or page.entries[slot] == HOLE:
             return None
         length = min(self.block, page.plain_bytes - slot * self.block)
-        if length <= 0:
-            raise Damage(f"block {index} is behind the plain bytes of its group")
         entry = page.entries[slot]
         salt, counter, dek_id, tag = entry[0:16], u48(entry, 16), u16(entry, 22), entry[24:40]
         data = self.replay.blocks.get(index)
@@ -577,10 +579,7 @@ class File:
         for index in range(ceil_div(self.size, self.block)):
             offset = index * self.block
             length = min(self.block, self.size - offset)
-            data = self.read_block(index)
-            if data is not None:
-                data = data[:length] + bytes(length - len(data))
-            yield offset, length, data
+            yield offset, length, self.read_block(index)
 
 
 # --- 7. Journal ------------------------------------------------------------
@@ -772,12 +771,19 @@ class Replay:
     blocks: dict = field(default_factory=dict)      # index -> image
     size: int = None                                # the last sealed size
     mtime_ns: int = None
+    file_ids: set = None                            # where it was found by its path: the ids in its records
+
+    def belongs_to(self, first_page):
+        """A file found by its path may be another one by now."""
+        return self.file_ids is None or is_zero(first_page) or first_page[32:48] in self.file_ids
 
     def drop_blocks(self, first, behind):
         for index in [i for i in self.blocks if first <= i < behind]:
             del self.blocks[index]
 
     def start_record(self, fields, block):
+        if self.file_ids is not None:
+            self.file_ids.add(fields["file_id"])
         if fields["flags"] & FILE_NEW:
             self.pages.clear()
             self.blocks.clear()
@@ -804,12 +810,13 @@ def replay_journals(volume):
     for journal in volume.journals:
         if journal.superblock is None:
             raise Refused(f".cmekfs/{journal.name}: no good superblock")
-        by_path = journal.is_copy()
+        by_path = journal.is_copy()     # without handles the two are never the same either
         for record in journal.records():
             replay = None
             for name, fields in record.items:
                 if name == "FILE":
-                    replay = replays.setdefault(fields["path"] if by_path else fields["handle"], Replay())
+                    key = fields["path"] if by_path else fields["handle"]
+                    replay = replays.setdefault(key, Replay(file_ids=set() if by_path else None))
                     replay.start_record(fields, volume.header.block_size)
                 elif replay is None:
                     raise Damage(f".cmekfs/{journal.name}: record {record.sequence} does not begin with a file")
@@ -1281,9 +1288,6 @@ class Verify:
                 self.blocks(node, file, page, in_group)
 
     def blocks(self, node, file, page, in_group):
-        expected = min(GROUP_BLOCKS * file.block, file.size - page.group * GROUP_BLOCKS * file.block)
-        if page.plain_bytes != expected:
-            self.problems.append((node.path, f"group {page.group} has {page.plain_bytes} plain bytes, not {expected}"))
         if not all(entry == HOLE for entry in page.entries[len(in_group):]):
             self.problems.append((node.path, f"group {page.group} has blocks behind the end of the file"))
         for index in in_group:

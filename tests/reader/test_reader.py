@@ -543,9 +543,11 @@ class ContentDamage(Case):
         self.poke(0, bytes(4096))
         self.assertEqual(self.bad_blocks(), "all")
 
-    def test_written_where_absent(self):
-        self.poke(self.G, b"x")
-        self.assertEqual(self.bad_blocks(), self.all_of(1))
+    def test_bytes_of_absent_groups_do_not_matter(self):
+        self.poke(self.G, b"x" * self.G)
+        self.assertEqual(self.bad_blocks(), [])
+        self.poke(self.G, self.peek(0, 4096))
+        self.assertEqual(self.bad_blocks(), [])
 
     def test_crash_remnants(self):
         for length in (1, 4095, 4096):
@@ -592,14 +594,23 @@ class ContentDamage(Case):
         self.poke(0, self.peek(0, self.G, self.stored("other")))
         self.assertEqual(self.bad_blocks(), [])
 
-    def test_grown_without_resealing(self):
-        """A page that was sealed when its group had fewer plain bytes: the rest reads as zeros."""
+    def test_plain_bytes_that_do_not_fit(self):
+        """A last group that was sealed before the file grew, or before it was cut."""
         volume = self.same_deks()
         page = reader.open_map_page(self.open().keys, self.peek(0, 4096), 0, self.B)
-        size = 10 * 96 * self.B + 1
-        self.poke(0, volume.map_page(0, 11, size, page.entries, page.file_id, [(1, 1), (4, 7)]))
-        os.truncate(self.target, reader.stored_size(size, self.B))
-        self.assertEqual(self.cat("file"), self.data + bytes(size - len(self.data)))
+        for size, bad in ((10 * 96 * self.B, range(288, 384)), (len(self.data) - 1, range(288, 290)),
+                          (len(self.data) + 1, range(288, 290))):
+            groups = -(-size // (96 * self.B))
+            absent = [(1, 1), (4, 6)] if groups > 4 else [(1, 1)]
+            self.poke(0, volume.map_page(0, groups, size, page.entries, page.file_id, absent))
+            os.truncate(self.target, reader.stored_size(size, self.B))
+            with open(self.target, "rb") as stored:
+                file = reader.File(self.open(), stored.fileno())
+                self.assertEqual(file.size, size)
+                for index in (0, 191, 287):
+                    file.read_block(index)
+                for index in bad:
+                    self.assertRaises(reader.Damage, file.read_block, index)
 
 
 class NameDamage(Case):
@@ -1053,6 +1064,20 @@ class Journals(Case):
         self.command("--replay", "verify")
         self.lay(records)
         self.assertEqual(self.command("--replay", "cat", "file")[0], b"")
+
+    def test_replay_by_path_of_another_file(self):
+        """What came to the path of a file after its records is left alone."""
+        _, _, records = self.replay_case(False)
+        self.lay(records[:2])
+        write(os.path.join(self.src, "other"), b"other")
+        other = maker.VolumeMaker(self.path("store-other"), KEK, volume_uuid=str(self.volume.uuid))
+        other.deks = other.sealer.deks = self.volume.deks
+        other.make(self.src)
+        here, self.store = self.store, self.path("store-other")
+        target = self.stored("other")
+        self.store = here
+        shutil.copyfile(target, self.stored("file"))
+        self.assertEqual(self.command("--replay", "cat", "file")[0], b"other")
 
     def test_replay_by_handle(self):
         _, new, records = self.replay_case(True)
