@@ -78,8 +78,9 @@ for pid in $storage $agent; do
 	[ $((0x$(field "$pid" CapEff) & 0x1293c00)) -eq 0 ] || fail "$pid: capabilities $(field "$pid" CapEff)"
 	[ $((0x$(field "$pid" CapPrm) & 0x1293c00)) -eq 0 ] || fail "$pid: may get capabilities $(field "$pid" CapPrm)"
 done
-if find "/proc/$agent/fd" -lname "$store*" | grep -q .; then fail "the agent has the store"; fi
-if find "/proc/$supervisor/fd" -lname "$store*" | grep -q .; then fail "the supervisor has the store"; fi
+for pid in $agent $supervisor; do
+	[ -z "$(find "/proc/$pid/fd" -lname "$store*")" ] || fail "$pid has the store"
+done
 setting=/sys/class/bdi/$(mountpoint -d "$mnt")
 if [ -w "$setting/read_ahead_kb" ]; then
 	[ "$(cat "$setting/read_ahead_kb")" = 1024 ] || fail "readahead is $(cat "$setting/read_ahead_kb") KiB"
