@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The journal's file: where the next record goes, who writes it, when its space is free again. One thread at a time
+ * leads: it takes what waits, writes it as one record, flushes once, and answers all; then the next one leads.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "fs/content/journal.h"
+
+#define BATCH_BYTES_MAX (UINT64_C(4) << 20)
+/* Records older than this are checkpointed even when there is room, so that a replay is short. */
+#define CHECKPOINT_MS 30000
+#define JOURNAL_NAME "journal.0"
+
+/* A record in the ring that is still needed. */
+struct live {
+	uint64_t off, bytes, seq;
+	unsigned unapplied; /* sections that are not yet written in place */
+};
+
+struct cmek_journal {
+	/* constant */
+	struct cmek_keyring *ring;
+	struct cmek_journal_host host;
+	struct cmek_journal_params params;
+	int fd;
+	struct cmek_file_handle handle;
+	pthread_t checkpointer;
+	/* lock: the rest */
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* requests done, leadership, room */
+	pthread_cond_t wake;    /* the checkpointer */
+	struct cmek_journal_request *head, *tail;
+	bool leading, checkpointing, stopping;
+	int error; /* first failure; nothing is appended after it */
+	uint64_t next_seq, write_off, used_bytes;
+	struct live *live; /* a queue in a growing array: live[first..first+n-1] */
+	size_t live_first, live_n, live_capacity;
+	uint64_t super_seq;
+	struct cmek_journal_status counters;
+};
+
+static void lock(struct cmek_journal *j)
+{
+	(void)pthread_mutex_lock(&j->lock);
+}
+
+static void unlock(struct cmek_journal *j)
+{
+	(void)pthread_mutex_unlock(&j->lock);
+}
+
+/* ---- making it ---- */
+
+int cmek_handle_of(int fd, struct cmek_file_handle *ret_handle)
+{
+	union {
+		struct file_handle h;
+		uint8_t room[sizeof(struct file_handle) + CMEK_HANDLE_MAX];
+	} u;
+	int mount_id;
+
+	memset(ret_handle, 0, sizeof(*ret_handle));
+	u.h.handle_bytes = CMEK_HANDLE_MAX;
+	if (name_to_handle_at(fd, "", &u.h, &mount_id, AT_EMPTY_PATH) < 0)
+		return errno == EOPNOTSUPP || errno == EPERM || errno == ENOSYS ? 0 : -errno;
+	ret_handle->type = (uint32_t)u.h.handle_type;
+	ret_handle->len = u.h.handle_bytes;
+	memcpy(ret_handle->bytes, u.h.f_handle, ret_handle->len);
+	return 0;
+}
+
+/* Written through, not only allocated: an unwritten extent would cost a second flush at its first use. */
+static int fill(int fd, uint64_t from, uint64_t to)
+{
+	static const uint8_t zeros[1 << 16];
+	int r = 0;
+
+	for (; r == 0 && from < to; from += sizeof(zeros))
+		r = cmek_pwrite_full(fd, zeros, to - from < sizeof(zeros) ? to - from : sizeof(zeros), from);
+	return r == 0 && fsync(fd) < 0 ? -errno : r;
+}
+
+static int write_super(struct cmek_journal *j, bool empty, uint64_t tail_off, uint64_t tail_seq)
+{
+	struct cmek_journal_super super = { .sequence = ++j->super_seq,
+					    .length_bytes = j->params.length_bytes,
+					    .tail_off = tail_off,
+					    .tail_seq = tail_seq,
+					    .dek_next = j->params.dek_next,
+					    .empty = empty,
+					    .handle = j->handle };
+	uint8_t buf[CMEK_JOURNAL_UNIT];
+	int r;
+
+	memcpy(super.mount_id, j->params.mount_id, sizeof(super.mount_id));
+	r = cmek_journal_super_encode(j->ring, j->params.volume, &super, buf);
+	if (r == 0)
+		r = cmek_pwrite_full(j->fd, buf, sizeof(buf), super.sequence % 2 * CMEK_JOURNAL_UNIT);
+	return r == 0 && fdatasync(j->fd) < 0 ? -errno : r;
+}
+
+/* The sequence of the superblocks that are there, so that ours count as newer. */
+static int read_super_sequence(struct cmek_journal *j)
+{
+	struct cmek_journal_super super;
+	uint8_t buf[CMEK_JOURNAL_UNIT];
+	int i, r;
+
+	for (i = 0; i < 2; i++) {
+		ssize_t n = cmek_pread_full(j->fd, buf, sizeof(buf), (uint64_t)i * CMEK_JOURNAL_UNIT);
+
+		if (n < 0)
+			return (int)n;
+		r = n == (ssize_t)sizeof(buf) ? cmek_journal_super_decode(j->ring, j->params.volume, buf, &super) : -EBADMSG;
+		if (r == 0 && super.sequence > j->super_seq)
+			j->super_seq = super.sequence;
+	}
+	return 0;
+}
+
+static int open_file(struct cmek_journal *j, int dirfd, struct cmek_error *err)
+{
+	struct stat st;
+	int r;
+
+	j->fd = openat(dirfd, JOURNAL_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (j->fd < 0 || fstat(j->fd, &st) < 0)
+		return cmek_error_sys(err, errno, ".cmekfs/" JOURNAL_NAME);
+	if (j->params.length_bytes == 0)
+		j->params.length_bytes = (uint64_t)st.st_size >= CMEK_JOURNAL_LENGTH_MIN ? (uint64_t)st.st_size :
+											  CMEK_JOURNAL_LENGTH_DEFAULT;
+	j->params.length_bytes -= j->params.length_bytes % CMEK_JOURNAL_UNIT;
+	if (j->params.length_bytes < CMEK_JOURNAL_LENGTH_MIN)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "a journal of %llu bytes is too small, the least is %llu",
+				      (unsigned long long)j->params.length_bytes,
+				      (unsigned long long)CMEK_JOURNAL_LENGTH_MIN);
+	r = read_super_sequence(j);
+	if (r == 0 && (uint64_t)st.st_size < j->params.length_bytes)
+		r = fill(j->fd, (uint64_t)st.st_size, j->params.length_bytes);
+	if (r == 0)
+		r = cmek_handle_of(j->fd, &j->handle);
+	if (r == 0)
+		r = write_super(j, true, CMEK_JOURNAL_RECORDS_AT, 1);
+	if (r == 0 && fsync(dirfd) < 0)
+		r = -errno;
+	return r < 0 ? cmek_error_sys(err, -r, ".cmekfs/" JOURNAL_NAME) : 0;
+}
+
+/* ---- room ---- */
+
+static struct live *oldest_locked(struct cmek_journal *j)
+{
+	return j->live_n > 0 ? j->live + j->live_first : NULL;
+}
+
+/* Where a record of this length can go now; false: not before a checkpoint. */
+static bool place_locked(struct cmek_journal *j, uint64_t bytes, uint64_t *ret_off)
+{
+	const struct live *oldest = oldest_locked(j);
+	uint64_t length = j->params.length_bytes;
+
+	if (oldest == NULL || j->write_off > oldest->off) {
+		if (bytes <= length - j->write_off)
+			*ret_off = j->write_off;
+		else if (oldest == NULL || bytes <= oldest->off - CMEK_JOURNAL_RECORDS_AT)
+			*ret_off = CMEK_JOURNAL_RECORDS_AT;
+		else
+			return false;
+		return true;
+	}
+	*ret_off = j->write_off;
+	return bytes <= oldest->off - j->write_off;
+}
+
+static int add_live_locked(struct cmek_journal *j, uint64_t off, uint64_t bytes, unsigned sections)
+{
+	struct live *grown;
+	size_t capacity;
+
+	if (j->live_first > 0 && j->live_first + j->live_n == j->live_capacity) {
+		memmove(j->live, j->live + j->live_first, j->live_n * sizeof(*j->live));
+		j->live_first = 0;
+	}
+	if (j->live_n == j->live_capacity) {
+		capacity = j->live_capacity == 0 ? 256 : j->live_capacity * 2;
+		grown = reallocarray(j->live, capacity, sizeof(*grown));
+		if (grown == NULL)
+			return -ENOMEM;
+		j->live = grown;
+		j->live_capacity = capacity;
+	}
+	j->live[j->live_first + j->live_n++] = (struct live){ off, bytes, j->next_seq, sections };
+	j->used_bytes += bytes;
+	return 0;
+}
+
+/* ---- appending ---- */
+
+/* Takes what waits, as far as one record should go, off the queue. */
+static struct cmek_journal_request *take_batch_locked(struct cmek_journal *j, struct cmek_section **sections, struct iovec *images,
+					 unsigned *ret_n)
+{
+	struct cmek_journal_request *batch = j->head, *last = NULL;
+	uint64_t bytes = 0;
+	unsigned n = 0;
+
+	while (j->head != NULL && n < CMEK_RECORD_PIECES && (n == 0 || bytes + j->head->images_bytes <= BATCH_BYTES_MAX)) {
+		last = j->head;
+		last->section->image_base = bytes / CMEK_JOURNAL_UNIT;
+		sections[n] = last->section;
+		images[n] = (struct iovec){ (void *)(uintptr_t)last->images, last->images_bytes };
+		bytes += last->images_bytes;
+		n++;
+		j->head = last->next;
+	}
+	if (j->head == NULL)
+		j->tail = NULL;
+	if (last != NULL)
+		last->next = NULL;
+	*ret_n = n;
+	return batch;
+}
+
+/* Writes and flushes one record; lock not held, leading is. */
+static int write_record(struct cmek_journal *j, struct cmek_section **sections, struct iovec *images, unsigned n,
+			uint64_t off, uint64_t seq, size_t meta_bytes)
+{
+	struct iovec iov[CMEK_RECORD_PIECES + 1];
+	struct cmek_record_id id = { .seq = seq };
+	uint8_t *meta = malloc(meta_bytes);
+	int r;
+
+	if (meta == NULL)
+		return -ENOMEM;
+	memcpy(id.volume, j->params.volume, sizeof(id.volume));
+	memcpy(id.mount_id, j->params.mount_id, sizeof(id.mount_id));
+	r = cmek_record_encode(j->ring, &id, (const struct cmek_section *const *)sections, n, images, (int)n, meta);
+	iov[0] = (struct iovec){ meta, meta_bytes };
+	memcpy(iov + 1, images, n * sizeof(*images));
+	if (r == 0)
+		r = cmek_pwritev_full(j->fd, iov, (int)n + 1, off);
+	if (r == 0 && fdatasync(j->fd) < 0)
+		r = -errno;
+	free(meta);
+	return r;
+}
+
+/* The leader's work; lock held on entry and exit. */
+static void lead_locked(struct cmek_journal *j)
+{
+	struct cmek_section *sections[CMEK_RECORD_PIECES] = { NULL };
+	struct iovec images[CMEK_RECORD_PIECES];
+	struct cmek_journal_request *batch, *request;
+	uint64_t bytes = 0, off = 0, seq;
+	size_t meta_bytes;
+	unsigned n, i;
+	int r;
+
+	j->leading = true;
+	batch = take_batch_locked(j, sections, images, &n);
+	meta_bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
+	for (i = 0, bytes = meta_bytes; i < n; i++)
+		bytes += images[i].iov_len;
+	while (j->error == 0 && !place_locked(j, bytes, &off)) {
+		(void)pthread_cond_signal(&j->wake);
+		(void)pthread_cond_wait(&j->changed, &j->lock);
+	}
+	seq = j->next_seq;
+	r = j->error != 0 ? j->error : add_live_locked(j, off, bytes, n);
+	if (r == 0) {
+		j->next_seq++;
+		j->write_off = off + bytes;
+		unlock(j);
+		r = write_record(j, sections, images, n, off, seq, meta_bytes);
+		lock(j);
+		if (r < 0)
+			j->error = r;
+		j->counters.flushes++;
+		j->counters.appends += n;
+	}
+	for (request = batch; request != NULL; request = request->next) {
+		request->seq = seq;
+		request->result = r;
+		request->done = true;
+	}
+	j->leading = false;
+	if (j->used_bytes > j->params.length_bytes / 2)
+		(void)pthread_cond_signal(&j->wake);
+	(void)pthread_cond_broadcast(&j->changed);
+}
+
+void cmek_journal_append(struct cmek_journal *journal, struct cmek_journal_request *requests, size_t n)
+{
+	size_t i;
+
+	lock(journal);
+	for (i = 0; i < n; i++) {
+		requests[i].done = requests[i].images_bytes > cmek_journal_append_max(journal);
+		requests[i].result = requests[i].done ? -E2BIG : 0;
+		requests[i].next = NULL;
+		if (requests[i].done)
+			continue;
+		*(journal->tail != NULL ? &journal->tail->next : &journal->head) = requests + i;
+		journal->tail = requests + i;
+	}
+	for (i = 0; i < n; i++) {
+		while (!requests[i].done) {
+			if (!journal->leading)
+				lead_locked(journal);
+			else
+				(void)pthread_cond_wait(&journal->changed, &journal->lock);
+		}
+	}
+	unlock(journal);
+}
+
+void cmek_journal_applied(struct cmek_journal *journal, uint64_t seq)
+{
+	struct live *live;
+
+	lock(journal);
+	live = journal->live + journal->live_first + (seq - oldest_locked(journal)->seq); /* sequence numbers are dense */
+	assert(live->seq == seq && live->unapplied > 0);
+	live->unapplied--;
+	if (live->unapplied == 0 && journal->used_bytes > journal->params.length_bytes / 2)
+		(void)pthread_cond_signal(&journal->wake);
+	unlock(journal);
+}
+
+uint64_t cmek_journal_append_max(const struct cmek_journal *journal)
+{
+	/* two of them, with their meta data, fit the ring */
+	return (journal->params.length_bytes - CMEK_JOURNAL_RECORDS_AT) / 2 - (UINT64_C(1) << 20);
+}
+
+/* ---- checkpoint ---- */
+
+int cmek_journal_checkpoint(struct cmek_journal *journal)
+{
+	uint64_t tail_off, tail_seq;
+	const struct live *oldest;
+	size_t n = 0;
+	bool empty;
+	int r;
+
+	lock(journal);
+	while (journal->checkpointing)
+		(void)pthread_cond_wait(&journal->changed, &journal->lock);
+	journal->checkpointing = true;
+	while (n < journal->live_n && journal->live[journal->live_first + n].unapplied == 0)
+		n++;
+	unlock(journal);
+	r = n > 0 ? journal->host.flush_store(journal->host.arg) : 0;
+
+	lock(journal);
+	if (r == 0 && n > 0) {
+		/* What was appended meanwhile stays; where the tail now is must be durable before the space is used. */
+		empty = n == journal->live_n && !journal->leading;
+		oldest = journal->live + journal->live_first + n;
+		tail_off = n < journal->live_n ? oldest->off : journal->write_off;
+		tail_seq = n < journal->live_n ? oldest->seq : journal->next_seq;
+		if (tail_off == journal->params.length_bytes)
+			tail_off = CMEK_JOURNAL_RECORDS_AT;
+		unlock(journal);
+		/* never "empty" while mounted: a record may be on its way behind this superblock */
+		r = write_super(journal, empty && journal->stopping, tail_off, tail_seq);
+		lock(journal);
+		for (; r == 0 && n > 0; n--) {
+			journal->used_bytes -= journal->live[journal->live_first].bytes;
+			journal->live_first++;
+			journal->live_n--;
+		}
+		journal->counters.checkpoints++;
+	}
+	journal->checkpointing = false;
+	if (r < 0 && journal->error == 0)
+		journal->error = r;
+	(void)pthread_cond_broadcast(&journal->changed);
+	unlock(journal);
+	if (r < 0)
+		journal->host.report(journal->host.arg, r, "the journal's checkpoint failed, its records stay");
+	return r;
+}
+
+static bool oldest_is_applied_locked(struct cmek_journal *j)
+{
+	const struct live *oldest = oldest_locked(j);
+
+	return oldest != NULL && oldest->unapplied == 0;
+}
+
+static void *checkpointer_main(void *arg)
+{
+	struct cmek_journal *j = arg;
+	struct timespec until;
+	bool stop;
+
+	for (;;) {
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += CHECKPOINT_MS / 1000;
+		lock(j);
+		if (!j->stopping && (j->used_bytes <= j->params.length_bytes / 2 || !oldest_is_applied_locked(j)))
+			(void)pthread_cond_timedwait(&j->wake, &j->lock, &until);
+		stop = j->stopping || j->error != 0;
+		unlock(j);
+		if (stop)
+			return NULL;
+		(void)cmek_journal_checkpoint(j); /* reported there, and kept for the next append */
+	}
+}
+
+/* ---- life ---- */
+
+static void free_journal(struct cmek_journal *j)
+{
+	if (j->fd >= 0)
+		(void)close(j->fd);
+	free(j->live);
+	(void)pthread_mutex_destroy(&j->lock);
+	(void)pthread_cond_destroy(&j->changed);
+	(void)pthread_cond_destroy(&j->wake);
+	free(j);
+}
+
+int cmek_journal_open(struct cmek_keyring *ring, int dirfd, const struct cmek_journal_host *host,
+		      const struct cmek_journal_params *params, struct cmek_journal **ret_journal,
+		      struct cmek_error *err)
+{
+	struct cmek_journal *j = calloc(1, sizeof(*j));
+	pthread_condattr_t attr;
+	int r;
+
+	if (j == NULL)
+		return cmek_error_sys(err, ENOMEM, "journal");
+	j->ring = ring;
+	j->host = *host;
+	j->params = *params;
+	j->fd = -1;
+	j->next_seq = 1;
+	j->write_off = CMEK_JOURNAL_RECORDS_AT;
+	(void)pthread_mutex_init(&j->lock, NULL);
+	(void)pthread_cond_init(&j->changed, NULL);
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&j->wake, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	r = open_file(j, dirfd, err);
+	/* From here on replay has to look: the superblock says "not empty" before the first record can be there. */
+	if (r == 0) {
+		r = write_super(j, false, CMEK_JOURNAL_RECORDS_AT, 1);
+		if (r < 0)
+			r = cmek_error_sys(err, -r, ".cmekfs/" JOURNAL_NAME);
+	}
+	if (r == 0) {
+		r = -pthread_create(&j->checkpointer, NULL, checkpointer_main, j);
+		if (r < 0)
+			r = cmek_error_sys(err, -r, "checkpoint thread");
+	}
+	if (r < 0) {
+		free_journal(j);
+		return r;
+	}
+	*ret_journal = j;
+	return 0;
+}
+
+int cmek_journal_close(struct cmek_journal *journal)
+{
+	int r;
+
+	if (journal == NULL)
+		return 0;
+	lock(journal);
+	journal->stopping = true;
+	(void)pthread_cond_signal(&journal->wake);
+	unlock(journal);
+	(void)pthread_join(journal->checkpointer, NULL);
+	r = cmek_journal_checkpoint(journal);
+	if (r == 0 && journal->live_n == 0 && journal->error == 0)
+		r = write_super(journal, true, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+	else if (r == 0)
+		r = journal->error;
+	free_journal(journal);
+	return r;
+}
+
+void cmek_journal_status(struct cmek_journal *journal, struct cmek_journal_status *ret_status)
+{
+	lock(journal);
+	*ret_status = journal->counters;
+	ret_status->length_bytes = journal->params.length_bytes;
+	ret_status->used_bytes = journal->used_bytes;
+	ret_status->records = journal->live_n;
+	ret_status->error = journal->error;
+	unlock(journal);
+}
