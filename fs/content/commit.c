@@ -1,21 +1,31 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Brings what waits in memory into the store: held blocks, map pages, the sealed size, the modification time. The one
- * place that overwrites live blocks and pages, so the one place that a journal comes in front of. Also the thread that
- * does it for files nobody syncs.
+ * Brings what waits in memory into the store: held blocks, map pages, the sealed size, the modification time. A commit
+ * is prepared (one section with its images), made durable in the journal if there is one, applied in place, and
+ * finished. The one place that overwrites live blocks and pages.
  */
 #include "config.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
-#include "fs/content/ofile.h"
+#include "fs/content/commit.h"
 
-/* After a commit that failed, the next try of the background is this much later. */
-#define RETRY_MS 1000u
+/* One group in a commit, with a reference. */
+struct cmek_taken_group {
+	struct cmek_group *group;
+	enum { LISTED, CLEANED, BORROWED } was; /* from the file's list, and not yet or already looked at; or just needed */
+	uint64_t stored[2];                     /* bit i: the page of this commit has an entry for block i */
+	uint64_t version;                       /* held blocks up to this version are in this commit */
+};
+
+/* ---- prepare ---- */
 
 bool cmek_commit_needed(struct cmek_ofile *file)
 {
@@ -27,6 +37,28 @@ bool cmek_commit_needed(struct cmek_ofile *file)
 	needed = file->dirty != NULL || file->size_dirty || file->mtime_dirty;
 	(void)pthread_mutex_unlock(&file->dirty_lock);
 	return needed;
+}
+
+/* Room for len more bytes of images, in whole units; the new part is zeroed at its end. */
+static uint8_t *add_image(struct cmek_commit *commit, size_t len)
+{
+	size_t bytes = (len + CMEK_JOURNAL_UNIT - 1) / CMEK_JOURNAL_UNIT * CMEK_JOURNAL_UNIT;
+	size_t capacity = commit->images_capacity == 0 ? 16 * CMEK_JOURNAL_UNIT : commit->images_capacity;
+	uint8_t *grown, *image;
+
+	while (capacity - commit->images_bytes < bytes)
+		capacity *= 2;
+	if (capacity != commit->images_capacity) {
+		grown = realloc(commit->images, capacity); /* sealed bytes: nothing to wipe */
+		if (grown == NULL)
+			return NULL;
+		commit->images = grown;
+		commit->images_capacity = capacity;
+	}
+	image = commit->images + commit->images_bytes;
+	memset(image + len, 0, bytes - len);
+	commit->images_bytes += bytes;
+	return image;
 }
 
 static int seal_page(struct cmek_ofile *file, const uint8_t *entries, struct cmek_map_trailer *trailer, uint8_t *page)
@@ -46,68 +78,84 @@ static int seal_page(struct cmek_ofile *file, const uint8_t *entries, struct cme
 	return r;
 }
 
-/* Held blocks from index i on that follow each other, as pieces of iov; returns how many. */
-static unsigned held_run(struct cmek_group *group, unsigned i, struct iovec *iov)
+static int add_page(struct cmek_commit *commit, const uint8_t *entries, struct cmek_map_trailer *trailer)
 {
+	uint64_t unit = commit->images_bytes / CMEK_JOURNAL_UNIT;
+	uint8_t *page = add_image(commit, CMEK_MAP_BYTES);
+	int r = page != NULL ? seal_page(commit->file, entries, trailer, page) : -ENOMEM;
+
+	return r < 0 ? r : cmek_section_add(&commit->section, CMEK_ITEM_MAP, trailer->group, CMEK_MAP_BYTES, unit);
+}
+
+/* Held block i of the group, or the run of fresh blocks in the store that begins there; returns how many. */
+static int add_blocks_locked(struct cmek_commit *commit, struct cmek_group *group, unsigned i)
+{
+	uint64_t unit = commit->images_bytes / CMEK_JOURNAL_UNIT, block = group->index * CMEK_GROUP_BLOCKS + i;
+	const struct cmek_held *held = group->held[i];
 	unsigned n = 0;
-
-	for (; i + n < CMEK_GROUP_BLOCKS && group->held[i + n] != NULL; n++) {
-		iov[n].iov_base = group->held[i + n]->data;
-		iov[n].iov_len = group->held[i + n]->len;
-	}
-	return n;
-}
-
-/* Blocks first, the page last; the run that follows the page goes with it. group.lock is held exclusively. */
-static int write_pieces_locked(struct cmek_group *group, uint8_t *page)
-{
-	struct cmek_ofile *file = group->file;
-	uint32_t block_size = file->content->params.block_size;
-	struct iovec iov[CMEK_GROUP_BLOCKS + 1];
-	uint64_t first_block = group->index * CMEK_GROUP_BLOCKS;
-	unsigned i, n, with_page = held_run(group, 0, iov + 1);
-	int r = 0;
-
-	for (i = with_page; r == 0 && i < CMEK_GROUP_BLOCKS && group->n_held > 0; i += n > 0 ? n : 1) {
-		n = held_run(group, i, iov);
-		if (n > 0)
-			r = cmek_pwritev_full(file->fd, iov, (int)n, cmek_block_stored_off(block_size, first_block + i));
-	}
-	if (r < 0)
-		return r;
-	iov[0].iov_base = page;
-	iov[0].iov_len = CMEK_MAP_BYTES;
-	with_page = held_run(group, 0, iov + 1);
-	return cmek_pwritev_full(file->fd, iov, (int)with_page + 1, cmek_map_stored_off(block_size, group->index));
-}
-
-/* taken: the group is in the batch, so it is clean afterwards; else a writer may just have put it on the file's list. */
-static int write_group(struct cmek_group *group, struct cmek_map_trailer *trailer, bool taken)
-{
-	uint8_t page[CMEK_MAP_BYTES];
-	unsigned i;
+	uint8_t *image;
 	int r;
 
-	(void)pthread_rwlock_wrlock(&group->lock);
+	if (held != NULL) {
+		image = add_image(commit, held->len);
+		if (image == NULL)
+			return -ENOMEM;
+		memcpy(image, held->data, held->len);
+		r = cmek_section_add(&commit->section, CMEK_ITEM_BLOCK, block, held->len, unit);
+		return r < 0 ? r : 1;
+	}
+	while (i + n < CMEK_GROUP_BLOCKS && group->held[i + n] == NULL && !cmek_group_is_live(group, i + n) &&
+	       !cmek_entry_is_hole(cmek_group_entry(group, i + n)))
+		n++;
+	if (n == 0)
+		return 1;
+	commit->in_place = true;
+	r = cmek_section_add(&commit->section, CMEK_ITEM_INPLACE, block, n, 0);
+	return r < 0 ? r : (int)n;
+}
+
+/* The group with its reference belongs to the commit from now on; there is room for it. */
+static struct cmek_taken_group *take_group(struct cmek_commit *commit, struct cmek_group *group, bool listed)
+{
+	struct cmek_taken_group *t = commit->groups + commit->n_groups++;
+
+	memset(t, 0, sizeof(*t));
+	t->group = group;
+	t->was = listed ? LISTED : BORROWED;
+	return t;
+}
+
+/* The group's page and blocks as they are now; it is clean from here on. */
+static int add_group(struct cmek_commit *commit, struct cmek_taken_group *t, struct cmek_map_trailer *trailer)
+{
+	struct cmek_group *group = t->group;
+	int n = 0, r;
+	unsigned i;
+
 	trailer->group = group->index;
-	r = seal_page(group->file, group->entries, trailer, page);
-	if (r == 0)
-		r = write_pieces_locked(group, page);
-	if (r == 0) {
-		group->live[0] = group->live[1] = 0;
-		for (i = 0; i < CMEK_GROUP_BLOCKS; i++) {
-			cmek_group_hold_locked(group, i, NULL);
-			if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
-				group->live[i / 64] |= UINT64_C(1) << (i % 64);
-		}
-		if (taken)
-			group->dirty = false;
+	(void)pthread_rwlock_wrlock(&group->lock);
+	r = add_page(commit, group->entries, trailer);
+	for (i = 0; r == 0 && i < CMEK_GROUP_BLOCKS; i += (unsigned)n) {
+		n = add_blocks_locked(commit, group, i);
+		if (n < 0)
+			r = n;
+	}
+	for (i = 0; r == 0 && i < CMEK_GROUP_BLOCKS; i++)
+		if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
+			t->stored[i / 64] |= UINT64_C(1) << (i % 64);
+	/* From now on a record may name these blocks, so they are not to be overwritten in place. */
+	group->live[0] |= t->stored[0];
+	group->live[1] |= t->stored[1];
+	t->version = atomic_load(&commit->file->content->held_version);
+	if (t->was == LISTED) {
+		group->dirty = false;
+		t->was = CLEANED;
 	}
 	(void)pthread_rwlock_unlock(&group->lock);
 	return r;
 }
 
-/* The group has a page in the store now. */
+/* The group has a page in the store from this commit on. */
 static int no_longer_absent(struct cmek_ofile *file, uint64_t index)
 {
 	int r;
@@ -120,10 +168,14 @@ static int no_longer_absent(struct cmek_ofile *file, uint64_t index)
 	return r;
 }
 
-/* A map page has room for ten absent ranges: the smallest ones are closed by real pages of holes. */
-static int close_ranges(struct cmek_ofile *file)
+/*
+ * A map page has room for ten absent ranges: the smallest ones are closed by real pages of holes. Those go in place at
+ * once: as long as the first page calls the groups absent nobody looks at them.
+ */
+static int close_ranges(struct cmek_commit *commit)
 {
 	static const uint8_t holes[CMEK_MAP_ENTRIES_BYTES];
+	struct cmek_ofile *file = commit->file;
 	struct cmek_map_trailer trailer = { 0 };
 	uint8_t page[CMEK_MAP_BYTES];
 	struct cmek_absent_range range;
@@ -141,20 +193,22 @@ static int close_ranges(struct cmek_ofile *file)
 			if (r == 0)
 				r = no_longer_absent(file, trailer.group);
 		}
+		commit->in_place = true;
 	}
 	return r;
 }
 
-/* Group 0 speaks for the whole file, so it comes last. */
-static int write_first_group(struct cmek_ofile *file, bool taken)
+/* Group 0 speaks for the whole file: its size and what is absent. */
+static int add_first_group(struct cmek_commit *commit, struct cmek_taken_group *first)
 {
+	struct cmek_ofile *file = commit->file;
 	struct cmek_map_trailer trailer = { 0 };
 	struct cmek_group *group;
 	unsigned i;
 	int r;
 
-	r = close_ranges(file);
-	if (r == 0)
+	r = close_ranges(commit);
+	if (r == 0 && first == NULL)
 		r = cmek_group_get(file, 0, false, &group);
 	if (r < 0)
 		return r;
@@ -165,12 +219,266 @@ static int write_first_group(struct cmek_ofile *file, bool taken)
 		trailer.absent[i].count = (uint32_t)file->absent.ranges[i].count; /* bounded by the largest plain size */
 	}
 	trailer.n_absent = i;
-	r = write_group(group, &trailer, taken);
-	cmek_group_put(group);
+	return add_group(commit, first != NULL ? first : take_group(commit, group, false), &trailer);
+}
+
+static int add_groups(struct cmek_commit *commit)
+{
+	struct cmek_ofile *file = commit->file;
+	struct cmek_map_trailer trailer = { 0 };
+	struct cmek_taken_group *t, *first = NULL;
+	size_t i, n = commit->n_groups;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < n; i++) {
+		t = commit->groups + i;
+		if (t->group->index == 0) {
+			first = t;
+			continue;
+		}
+		r = no_longer_absent(file, t->group->index);
+		if (r == 0)
+			r = add_group(commit, t, &trailer);
+	}
+	return r == 0 && commit->size && file->size > 0 ? add_first_group(commit, first) : r;
+}
+
+/* The most image bytes that a group can give. */
+static uint64_t group_images_max(const struct cmek_ofile *file, const struct cmek_group *group)
+{
+	return CMEK_MAP_BYTES + (uint64_t)group->n_held * file->content->params.block_size;
+}
+
+/*
+ * Takes what there is off the file's account. More than a record takes: the first group, and the one at the file's end,
+ * are left for a later part, since they say the size.
+ */
+static int take_account(struct cmek_commit *commit)
+{
+	struct cmek_ofile *file = commit->file;
+	struct cmek_content *content = file->content;
+	uint64_t last = cmek_group_count(content->params.block_size, file->size), bytes = 0, max = UINT64_MAX;
+	struct cmek_group *group, **p = &file->dirty;
+	int r = 0;
+
+	if (content->journal != NULL)
+		max = cmek_journal_append_max(content->journal);
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	for (group = file->dirty; group != NULL; group = group->dirty_next)
+		bytes += group_images_max(file, group);
+	commit->partial = bytes + CMEK_MAP_BYTES > max;
+	commit->groups = calloc(file->n_dirty + 1, sizeof(*commit->groups)); /* one more: the first group */
+	if (commit->groups == NULL) {
+		r = -ENOMEM;
+	} else {
+		commit->size = !commit->partial && (file->size_dirty || file->dirty != NULL);
+		commit->mtime = file->mtime_dirty;
+		for (bytes = 0; (group = *p) != NULL;) {
+			if (commit->partial && (group->index == 0 || group->index + 1 >= last ||
+						(bytes > 0 && bytes + group_images_max(file, group) > max / 2))) {
+				p = &group->dirty_next;
+				continue;
+			}
+			bytes += group_images_max(file, group);
+			*p = group->dirty_next;
+			file->n_dirty--;
+			take_group(commit, group, true);
+		}
+		file->size_dirty = commit->partial;
+		file->mtime_dirty = false;
+		commit->section.mtime = file->mtime;
+		commit->section.flags = file->mtime_valid ? CMEK_FILE_MTIME : 0;
+	}
+	(void)pthread_mutex_unlock(&file->dirty_lock);
 	return r;
 }
 
-/* The store file ends where the plain size says. */
+/* Where the store file is, as far as that can be told: only used when handles can't be. */
+static char *stored_path(struct cmek_ofile *file)
+{
+	char link[64], path[PATH_MAX];
+	const char *root = file->content->params.store_path;
+	size_t root_len = root != NULL ? strlen(root) : 0;
+	ssize_t n;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", file->fd);
+	n = root_len > 0 ? readlink(link, path, sizeof(path) - 1) : -1;
+	if (n <= (ssize_t)root_len || n >= (ssize_t)sizeof(path) - 1)
+		return strdup("");
+	path[n] = 0;
+	return strdup(strncmp(path, root, root_len) == 0 && path[root_len] == '/' ? path + root_len + 1 : "");
+}
+
+static int describe_file(struct cmek_commit *commit)
+{
+	struct cmek_ofile *file = commit->file;
+	struct stat st;
+	int r;
+
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	commit->unlinked = st.st_nlink == 0;
+	r = cmek_handle_of(file->fd, &commit->section.handle);
+	if (r < 0)
+		return r;
+	commit->section.path = stored_path(file);
+	if (commit->section.path == NULL)
+		return -ENOMEM;
+	memcpy(commit->section.file_id, file->file_id, CMEK_FILE_ID_LEN);
+	/* A part that is not the last must not cut what the last will still name, nor what it will not any more. */
+	commit->section.plain_size = file->size;
+	if (commit->partial && file->sealed_size > file->size)
+		commit->section.plain_size = file->sealed_size;
+	if (!file->id_logged)
+		commit->section.flags |= CMEK_FILE_NEW_ID;
+	return 0;
+}
+
+static void free_commit(struct cmek_commit *commit)
+{
+	cmek_section_done(&commit->section);
+	free(commit->images);
+	free(commit->groups);
+	memset(commit, 0, sizeof(*commit));
+}
+
+static void give_back_group(struct cmek_taken_group *t)
+{
+	struct cmek_group *group = t->group;
+	struct cmek_ofile *file = group->file;
+	bool listed;
+
+	(void)pthread_rwlock_wrlock(&group->lock);
+	/* one that a writer changed again is on the list already, with a reference of its own */
+	listed = t->was == BORROWED || (t->was == CLEANED && group->dirty);
+	if (!listed) {
+		group->dirty = true;
+		(void)pthread_mutex_lock(&file->dirty_lock);
+		group->dirty_next = file->dirty;
+		file->dirty = group;
+		file->n_dirty++;
+		(void)pthread_mutex_unlock(&file->dirty_lock);
+	}
+	(void)pthread_rwlock_unlock(&group->lock);
+	if (listed)
+		cmek_group_put(group);
+}
+
+/* Everything back on the file's account: the commit did not happen, or not in place. */
+static void give_back(struct cmek_commit *commit)
+{
+	struct cmek_ofile *file = commit->file;
+	size_t i;
+
+	for (i = 0; i < commit->n_groups; i++)
+		give_back_group(commit->groups + i);
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	file->size_dirty |= commit->size;
+	file->mtime_dirty |= commit->mtime;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
+	free_commit(commit);
+}
+
+int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit)
+{
+	int r;
+
+	memset(commit, 0, sizeof(*commit));
+	commit->file = file;
+	r = take_account(commit);
+	if (r < 0)
+		return r;
+	r = add_groups(commit);
+	if (r == 0 && file->content->journal != NULL)
+		r = describe_file(commit);
+	if (r < 0)
+		give_back(commit);
+	return r;
+}
+
+static void untouch(struct cmek_ofile *file)
+{
+	file->touched = false;
+	cmek_journal_untouch(file->content->journal, file->touch);
+	file->touch = NULL;
+}
+
+void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
+{
+	struct cmek_content *content = commits[0].file->content;
+	struct cmek_journal_request requests[CMEK_COMMITS_MAX];
+	size_t i, n_requests = 0;
+
+	for (i = 0; i < n; i++) {
+		results[i] = 0;
+		if (content->journal == NULL || commits[i].unlinked)
+			continue;
+		/* Fresh data that the record speaks of must be in the store before the record is. */
+		if (commits[i].in_place && fdatasync(commits[i].file->fd) < 0)
+			results[i] = -errno;
+		else
+			requests[n_requests++] = (struct cmek_journal_request){ .section = &commits[i].section,
+										.images = commits[i].images,
+										.images_bytes = commits[i].images_bytes };
+	}
+	if (n_requests > 0)
+		cmek_journal_append(content->journal, requests, n_requests);
+	for (i = 0, n_requests = 0; i < n; i++) {
+		if (content->journal != NULL && !commits[i].unlinked && results[i] == 0) {
+			results[i] = requests[n_requests].result;
+			commits[i].seq = requests[n_requests++].seq;
+			commits[i].logged = results[i] == 0;
+		}
+		if (commits[i].logged) {
+			commits[i].file->id_logged = true;
+			if (commits[i].size) {
+				untouch(commits[i].file);
+				commits[i].file->sealed_size = commits[i].section.plain_size;
+			}
+		}
+		if (results[i] < 0)
+			give_back(commits + i);
+	}
+}
+
+static uint64_t item_off(const struct cmek_commit *commit, const struct cmek_item *item)
+{
+	uint32_t block_size = commit->file->content->params.block_size;
+
+	return item->type == CMEK_ITEM_MAP ? cmek_map_stored_off(block_size, item->first) :
+					     cmek_block_stored_off(block_size, item->first);
+}
+
+/* Writes the images; those that follow each other here and in the store go in one piece. */
+static int write_images(struct cmek_commit *commit)
+{
+	const struct cmek_section *section = &commit->section;
+	size_t i = 0, next;
+	int r = 0;
+
+	while (r == 0 && i < section->n_items) {
+		const struct cmek_item *item = section->items + i;
+		uint64_t off = item_off(commit, item), len = item->count;
+
+		if (item->type == CMEK_ITEM_INPLACE) {
+			i++;
+			continue;
+		}
+		for (next = i + 1; next < section->n_items && section->items[next].type != CMEK_ITEM_INPLACE; next++) {
+			const struct cmek_item *more = section->items + next;
+
+			if (len % CMEK_JOURNAL_UNIT != 0 || item_off(commit, more) != off + len ||
+			    more->image * CMEK_JOURNAL_UNIT != item->image * CMEK_JOURNAL_UNIT + len)
+				break;
+			len += more->count;
+		}
+		r = cmek_pwrite_full(commit->file->fd, commit->images + item->image * CMEK_JOURNAL_UNIT, len, off);
+		i = next;
+	}
+	return r;
+}
+
+/* The store file ends where the plain size says; it may have grown since the commit was prepared. */
 static int fit_store_size(struct cmek_ofile *file)
 {
 	off_t want = (off_t)cmek_stored_size(file->content->params.block_size, file->size);
@@ -181,208 +489,106 @@ static int fit_store_size(struct cmek_ofile *file)
 	return 0;
 }
 
-static int keep_mtime(struct cmek_ofile *file, struct timespec mtime)
+int cmek_commit_apply(struct cmek_commit *commit)
 {
-	struct timespec ts[2] = { { 0, UTIME_OMIT }, mtime };
+	struct timespec ts[2] = { { 0, UTIME_OMIT }, commit->section.mtime };
+	int r = write_images(commit);
 
-	return futimens(file->fd, ts) < 0 ? -errno : 0;
-}
-
-/* What one commit took off the file's account, to be put back if it fails. */
-struct batch {
-	struct cmek_group *groups;
-	bool size, mtime, mtime_valid;
-	struct timespec mtime_value;
-};
-
-static void take_batch(struct cmek_ofile *file, struct batch *batch)
-{
-	(void)pthread_mutex_lock(&file->dirty_lock);
-	batch->groups = file->dirty;
-	file->dirty = NULL;
-	file->n_dirty = 0;
-	batch->size = file->size_dirty;
-	batch->mtime = file->mtime_dirty;
-	batch->mtime_valid = file->mtime_valid;
-	batch->mtime_value = file->mtime;
-	file->size_dirty = file->mtime_dirty = false;
-	(void)pthread_mutex_unlock(&file->dirty_lock);
-}
-
-static void give_back_batch(struct cmek_ofile *file, struct batch *batch)
-{
-	struct cmek_group *group;
-
-	(void)pthread_mutex_lock(&file->dirty_lock);
-	while ((group = batch->groups) != NULL) {
-		batch->groups = group->dirty_next;
-		group->dirty_next = file->dirty;
-		file->dirty = group;
-		file->n_dirty++;
-	}
-	file->size_dirty |= batch->size;
-	file->mtime_dirty |= batch->mtime;
-	(void)pthread_mutex_unlock(&file->dirty_lock);
-}
-
-/* All groups but the first. Those that are written go off the batch; *ret_first is taken off it as well. */
-static int write_other_groups(struct cmek_ofile *file, struct batch *batch, struct cmek_group **ret_first)
-{
-	struct cmek_map_trailer trailer = { 0 };
-	struct cmek_group *group, *next;
-	int r;
-
-	while ((group = batch->groups) != NULL) {
-		next = group->dirty_next; /* once it is written, a writer may put it on the file's list again */
-		if (group->index == 0) {
-			*ret_first = group;
-			batch->groups = next;
-			continue;
-		}
-		r = no_longer_absent(file, group->index);
-		if (r == 0)
-			r = write_group(group, &trailer, true);
-		if (r < 0)
-			return r;
-		batch->groups = next;
-		cmek_group_put(group);
-	}
-	return 0;
-}
-
-static int write_batch(struct cmek_ofile *file, struct batch *batch)
-{
-	bool any = batch->size || batch->groups != NULL;
-	struct cmek_group *first = NULL;
-	int r;
-
-	r = write_other_groups(file, batch, &first);
-	if (r == 0 && any && file->size > 0)
-		r = write_first_group(file, first != NULL);
-	if (first != NULL && r < 0) {
-		first->dirty_next = batch->groups;
-		batch->groups = first;
-	} else {
-		cmek_group_put(first);
-	}
-	if (r == 0 && batch->size)
-		r = fit_store_size(file);
-	if (r == 0 && batch->mtime_valid && (any || batch->mtime))
-		r = keep_mtime(file, batch->mtime_value);
-	if (r < 0)
-		batch->size = batch->size || any; /* then the first group is written again, too */
+	if (r == 0 && commit->size)
+		r = fit_store_size(commit->file);
+	if (r == 0 && commit->section.flags & CMEK_FILE_MTIME && (commit->size || commit->mtime) &&
+	    futimens(commit->file->fd, ts) < 0)
+		r = -errno;
 	return r;
 }
 
-int cmek_commit_locked(struct cmek_ofile *file)
+/* What the commit brought into the store need not be held any more, unless it is newer by now. */
+static void let_go(struct cmek_taken_group *t)
 {
-	struct batch batch;
-	int r;
+	struct cmek_group *group = t->group;
+	unsigned i;
 
-	if (!cmek_commit_needed(file))
-		return 0;
-	take_batch(file, &batch);
-	r = write_batch(file, &batch);
-	if (r < 0)
-		give_back_batch(file, &batch);
-	return r;
+	(void)pthread_rwlock_wrlock(&group->lock);
+	for (i = 0; group->n_held > 0 && i < CMEK_GROUP_BLOCKS; i++)
+		if (group->held[i] != NULL && group->held[i]->version <= t->version)
+			cmek_group_hold_locked(group, i, NULL);
+	group->live[0] = t->stored[0];
+	group->live[1] = t->stored[1];
+	(void)pthread_rwlock_unlock(&group->lock);
+	cmek_group_put(group);
 }
 
-int cmek_content_commit(struct cmek_ofile *file)
+/*
+ * A record whose images could not be written in place is needed until a later commit of the file, which has them too,
+ * is applied. Without memory for the note the record stays needed for ever, which is safe.
+ */
+static void remember_unapplied(struct cmek_ofile *file, uint64_t seq)
 {
-	int r;
+	uint64_t *grown = reallocarray(file->unapplied, file->n_unapplied + 1, sizeof(*grown));
 
-	if (!cmek_commit_needed(file))
+	cmek_journal_not_applied(file->content->journal, seq);
+	if (grown == NULL)
+		return;
+	file->unapplied = grown;
+	file->unapplied[file->n_unapplied++] = seq;
+}
+
+static void forget_unapplied(struct cmek_ofile *file)
+{
+	size_t i;
+
+	for (i = 0; i < file->n_unapplied; i++)
+		cmek_journal_applied(file->content->journal, file->unapplied[i]);
+	file->n_unapplied = 0;
+}
+
+void cmek_commit_forget_records(struct cmek_ofile *file)
+{
+	if (file->touch != NULL)
+		untouch(file);
+	forget_unapplied(file);
+	free(file->unapplied);
+	file->unapplied = NULL;
+}
+
+int cmek_commit_touch(struct cmek_ofile *file)
+{
+	struct cmek_commit commit = { .file = file };
+	int r = 0;
+
+	if (file->touched)
 		return 0;
 	(void)pthread_mutex_lock(&file->commit_lock);
-	(void)pthread_rwlock_rdlock(&file->lock);
-	r = cmek_commit_locked(file);
-	(void)pthread_rwlock_unlock(&file->lock);
+	if (!file->touched) {
+		(void)pthread_rwlock_rdlock(&file->lock);
+		r = describe_file(&commit);
+		(void)pthread_rwlock_unlock(&file->lock);
+		commit.section.flags |= CMEK_FILE_TOUCH;
+		commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
+		if (r == 0 && !commit.unlinked)
+			r = cmek_journal_touch(file->content->journal, &commit.section, &file->touch);
+		file->touched = r == 0;
+		free_commit(&commit);
+	}
 	(void)pthread_mutex_unlock(&file->commit_lock);
-	if (r < 0)
-		cmek_ofile_fail(file, r, "changes could not be written to the store");
 	return r;
 }
 
-int cmek_content_sync(struct cmek_ofile *file, bool datasync)
+void cmek_commit_finish(struct cmek_commit *commit, int r)
 {
-	int r = cmek_content_commit(file);
+	size_t i;
 
-	if (r < 0)
-		return r;
-	/* Always: an earlier commit may have been written and not flushed, by this opening or one before it. */
-	if ((datasync ? fdatasync(file->fd) : fsync(file->fd)) < 0) {
-		r = -errno;
-		cmek_ofile_fail(file, r, "the store could not flush the file");
-		return r;
+	if (r < 0) {
+		if (commit->logged)
+			remember_unapplied(commit->file, commit->seq);
+		give_back(commit);
+		return;
 	}
-	return cmek_ofile_flush(file);
-}
-
-int cmek_content_commit_all(struct cmek_content *content)
-{
-	struct cmek_ofile *file;
-	uint64_t wait_ms;
-	size_t left;
-	int r, first_error = 0;
-
-	(void)pthread_mutex_lock(&content->files_lock);
-	left = content->n_queued;
-	(void)pthread_mutex_unlock(&content->files_lock);
-	/* Those that fail go to the end of the queue again, behind the ones that are meant. */
-	while (left-- > 0 && (file = cmek_ofile_dequeue(content, 0, &wait_ms)) != NULL) {
-		r = cmek_content_commit(file);
-		if (r < 0) {
-			first_error = first_error < 0 ? first_error : r;
-			cmek_ofile_queue(file);
-		}
-		cmek_ofile_unref(file);
-	}
-	return first_error;
-}
-
-/* Waits, at most wait_ms; true when the content is being freed. */
-static bool wait_or_stop(struct cmek_content *content, uint64_t wait_ms)
-{
-	struct timespec until;
-	bool stop;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(wait_ms / 1000);
-	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	(void)pthread_mutex_lock(&content->files_lock);
-	if (!content->stopping)
-		(void)pthread_cond_timedwait(&content->files_cond, &content->files_lock, &until);
-	stop = content->stopping;
-	(void)pthread_mutex_unlock(&content->files_lock);
-	return stop;
-}
-
-void *cmek_committer_main(void *arg)
-{
-	struct cmek_content *content = arg;
-	struct cmek_ofile *file;
-	uint64_t wait_ms = content->params.commit_ms;
-
-	while (!wait_or_stop(content, wait_ms)) {
-		for (;;) {
-			bool pressed = content->held_bytes > content->params.held_max_bytes / 2;
-
-			file = cmek_ofile_dequeue(content, pressed ? 0 : content->params.commit_ms, &wait_ms);
-			if (file == NULL)
-				break;
-			if (cmek_content_commit(file) < 0) {
-				cmek_ofile_queue(file);
-				cmek_ofile_unref(file);
-				wait_ms = RETRY_MS;
-				break;
-			}
-			cmek_ofile_unref(file);
-		}
-	}
-	return NULL;
+	if (commit->logged)
+		cmek_journal_applied(commit->file->content->journal, commit->seq);
+	for (i = 0; i < commit->n_groups; i++)
+		let_go(commit->groups + i);
+	if (!commit->partial && commit->size)
+		forget_unapplied(commit->file);
+	free_commit(commit);
 }

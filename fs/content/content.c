@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/crypto.h"
 #include "fs/content/ofile.h"
@@ -75,6 +76,34 @@ static int start_committer(struct cmek_content *content)
 	return -r;
 }
 
+static int flush_store(void *arg)
+{
+	struct cmek_content *content = arg;
+
+	return content->host.flush_store(content->host.arg);
+}
+
+static void report_journal(void *arg, int error, const char *what)
+{
+	struct cmek_content *content = arg;
+
+	content->host.report(content->host.arg, 0, error, what);
+}
+
+static int open_journal(struct cmek_content *content, struct cmek_error *err)
+{
+	struct cmek_journal_host host = { content, flush_store, report_journal };
+	struct cmek_journal_params params = { .length_bytes = content->params.journal_bytes,
+					      .block_size = content->params.block_size,
+					      .dek_next = content->params.dek_next };
+
+	if (content->params.no_journal || content->params.read_only)
+		return 0;
+	memcpy(params.volume, content->params.volume, sizeof(params.volume));
+	memcpy(params.mount_id, content->mount_id, sizeof(params.mount_id));
+	return cmek_journal_open(content->ring, content->params.meta_fd, &host, &params, &content->journal, err);
+}
+
 static void free_tables(struct cmek_content *content)
 {
 	cmek_key_cache_free(content->keys);
@@ -108,11 +137,18 @@ int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *
 		free_tables(content);
 		return cmek_error_sys(err, -r, "content layer");
 	}
-	r = start_committer(content);
+	r = open_journal(content, err);
+	if (r == 0) {
+		r = start_committer(content);
+		if (r < 0) {
+			(void)cmek_error_sys(err, -r, "committer thread");
+			(void)cmek_journal_close(content->journal); /* it is empty */
+		}
+	}
 	if (r < 0) {
 		(void)pthread_key_delete(content->scratch);
 		free_tables(content);
-		return cmek_error_sys(err, -r, "committer thread");
+		return r;
 	}
 	*ret_content = content;
 	return 0;
@@ -120,7 +156,7 @@ int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *
 
 int cmek_content_free(struct cmek_content *content)
 {
-	int r;
+	int r, journal_r;
 
 	if (content == NULL)
 		return 0;
@@ -131,6 +167,7 @@ int cmek_content_free(struct cmek_content *content)
 	(void)pthread_join(content->committer, NULL);
 	r = cmek_content_commit_all(content);
 	cmek_ofile_table_drop(content);
+	journal_r = cmek_journal_close(content->journal);
 	/* Threads that already ended freed theirs; this thread's own is freed here. */
 	scratch_free(pthread_getspecific(content->scratch));
 	(void)pthread_key_delete(content->scratch);
@@ -138,5 +175,5 @@ int cmek_content_free(struct cmek_content *content)
 	(void)pthread_mutex_destroy(&content->files_lock);
 	(void)pthread_mutex_destroy(&content->groups_lock);
 	free_tables(content);
-	return r;
+	return r < 0 ? r : journal_r;
 }

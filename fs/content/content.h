@@ -32,6 +32,8 @@ struct cmek_content_host {
 	int (*open_store)(void *arg, uint64_t node, bool write);
 	/* Something worth a log line happened to the inode: what is one of the texts of doc/operations.md. */
 	void (*report)(void *arg, uint64_t node, int error, const char *what);
+	/* Flushes the whole store (syncfs): the journal's checkpoint. 0 or -errno. */
+	int (*flush_store)(void *arg);
 };
 
 struct cmek_content_params {
@@ -40,6 +42,13 @@ struct cmek_content_params {
 	uint64_t held_max_bytes;  /* encrypted changes held in memory before writers wait; 0 = 64 MiB */
 	uint64_t map_cache_bytes; /* decoded map pages kept; 0 = 64 MiB */
 	unsigned commit_ms;       /* changes go to the store after this at the latest; 0 = 5000 */
+	/* The journal, emptied by cmek_replay(). */
+	bool no_journal;
+	int meta_fd;              /* STORE/.cmekfs, borrowed while cmek_content_new() runs */
+	uint8_t volume[16];
+	uint64_t journal_bytes;   /* 0 = as it is, or the default */
+	uint32_t dek_next;        /* of the header */
+	const char *store_path;   /* the store's directory as /proc/self/fd shows it, for records; NULL = none; borrowed */
 };
 
 /* Starts the committer thread (so: after the last fork). The host struct is copied, the ring borrowed. */
@@ -71,8 +80,14 @@ int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uin
  */
 int cmek_content_write_back(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off);
 int cmek_content_truncate(struct cmek_ofile *file, uint64_t size);
-/* All changes in the store and flushed, and every error that was not told yet (it stays until the last close). */
+/*
+ * All changes durable, and every error that was not told yet (it stays until the last close). With a journal the store
+ * file itself is flushed only when its metadata is not known to be durable: the first time after an opening, and after
+ * cmek_ofile_metadata_changed().
+ */
 int cmek_content_sync(struct cmek_ofile *file, bool datasync);
+/* The store file was linked, renamed, or got another mode or owner: the next sync has to flush that, too. */
+void cmek_ofile_metadata_changed(struct cmek_ofile *file);
 /* Errors of deferred work, without waiting for any: what close(2) tells. */
 int cmek_ofile_flush(struct cmek_ofile *file);
 /* Changes into the store, in order, not flushed: before a rename over, a link, an unmapping. */

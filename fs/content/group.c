@@ -313,6 +313,7 @@ void cmek_group_hold_locked(struct cmek_group *group, unsigned i, struct cmek_he
 		file->held_bytes += held->len;
 		file->content->held_bytes += held->len;
 		group->n_held++;
+		held->version = ++file->content->held_version;
 	}
 	group->held[i] = held;
 }

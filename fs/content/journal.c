@@ -8,24 +8,40 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/io.h"
+#include "fs/content/block_map.h"
 #include "fs/content/journal.h"
 
 #define BATCH_BYTES_MAX (UINT64_C(4) << 20)
 /* Records older than this are checkpointed even when there is room, so that a replay is short. */
 #define CHECKPOINT_MS 30000
+/* What the meta data of a record of one file may take beside its images. */
+#define META_ROOM (UINT64_C(1) << 20)
+/* Kept free of other records, so that touches can always be repeated. */
+#define TOUCH_ROOM (UINT64_C(1) << 20)
 #define JOURNAL_NAME "journal.0"
 
 /* A record in the ring that is still needed. */
 struct live {
 	uint64_t off, bytes, seq;
 	unsigned unapplied; /* sections that are not yet written in place */
+	bool failed;        /* and the attempt has failed */
+};
+
+/* What has to stay in the journal while a file is written in place. */
+struct cmek_journal_touch {
+	struct cmek_journal_touch *prev, *next;
+	struct cmek_section section;
+	uint64_t seq; /* of its newest record */
 };
 
 struct cmek_journal {
@@ -41,7 +57,9 @@ struct cmek_journal {
 	pthread_cond_t changed; /* requests done, leadership, room */
 	pthread_cond_t wake;    /* the checkpointer */
 	struct cmek_journal_request *head, *tail;
-	bool leading, checkpointing, stopping;
+	bool leading, writing, checkpointing, stopping;
+	bool room_wanted; /* the leader waits for a checkpoint */
+	struct cmek_journal_touch *touches;
 	int error; /* first failure; nothing is appended after it */
 	uint64_t next_seq, write_off, used_bytes;
 	struct live *live; /* a queue in a growing array: live[first..first+n-1] */
@@ -91,6 +109,17 @@ static int fill(int fd, uint64_t from, uint64_t to)
 	return r == 0 && fsync(fd) < 0 ? -errno : r;
 }
 
+/* Where files are copied on write (btrfs), each record would need new space; this one is overwritten in place. */
+static void forbid_copy_on_write(int fd)
+{
+	int flags;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+		return;
+	flags |= FS_NOCOW_FL;
+	(void)ioctl(fd, FS_IOC_SETFLAGS, &flags); /* other file systems refuse, and need it not */
+}
+
 static int write_super(struct cmek_journal *j, bool empty, uint64_t tail_off, uint64_t tail_seq)
 {
 	struct cmek_journal_super super = { .sequence = ++j->super_seq,
@@ -129,6 +158,40 @@ static int read_super_sequence(struct cmek_journal *j)
 	return 0;
 }
 
+uint64_t cmek_journal_length_min(uint32_t block_size)
+{
+	uint64_t length = UINT64_C(8) << 20;
+
+	while ((length - CMEK_JOURNAL_RECORDS_AT) / 2 < 2 * cmek_group_stored_bytes(block_size) + META_ROOM)
+		length *= 2;
+	return length;
+}
+
+/* The length that is asked for, or that it has, or that suits the store. */
+static int choose_length(struct cmek_journal *j, uint64_t has_bytes, struct cmek_error *err)
+{
+	uint64_t min = cmek_journal_length_min(j->params.block_size), length = j->params.length_bytes;
+	struct statvfs store;
+
+	if (length != 0 && length < min)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
+				      "a journal of %llu bytes is too small for this block size, the least is %llu",
+				      (unsigned long long)length, (unsigned long long)min);
+	if (length == 0 && has_bytes >= min)
+		length = has_bytes;
+	if (length == 0) {
+		if (fstatvfs(j->fd, &store) < 0)
+			return cmek_error_sys(err, errno, "size of the store");
+		length = (uint64_t)store.f_blocks * store.f_frsize / 16;
+		length = length > CMEK_JOURNAL_LENGTH_MAX_DEFAULT ? CMEK_JOURNAL_LENGTH_MAX_DEFAULT : length;
+		length = length < min ? min : length;
+	}
+	if (length < has_bytes)
+		length = has_bytes; /* it grows, it does not shrink */
+	j->params.length_bytes = length - length % CMEK_JOURNAL_UNIT;
+	return 0;
+}
+
 static int open_file(struct cmek_journal *j, int dirfd, struct cmek_error *err)
 {
 	struct stat st;
@@ -137,14 +200,11 @@ static int open_file(struct cmek_journal *j, int dirfd, struct cmek_error *err)
 	j->fd = openat(dirfd, JOURNAL_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (j->fd < 0 || fstat(j->fd, &st) < 0)
 		return cmek_error_sys(err, errno, ".cmekfs/" JOURNAL_NAME);
-	if (j->params.length_bytes == 0)
-		j->params.length_bytes = (uint64_t)st.st_size >= CMEK_JOURNAL_LENGTH_MIN ? (uint64_t)st.st_size :
-											  CMEK_JOURNAL_LENGTH_DEFAULT;
-	j->params.length_bytes -= j->params.length_bytes % CMEK_JOURNAL_UNIT;
-	if (j->params.length_bytes < CMEK_JOURNAL_LENGTH_MIN)
-		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "a journal of %llu bytes is too small, the least is %llu",
-				      (unsigned long long)j->params.length_bytes,
-				      (unsigned long long)CMEK_JOURNAL_LENGTH_MIN);
+	r = choose_length(j, (uint64_t)st.st_size, err);
+	if (r < 0)
+		return r;
+	if (st.st_size == 0)
+		forbid_copy_on_write(j->fd);
 	r = read_super_sequence(j);
 	if (r == 0 && (uint64_t)st.st_size < j->params.length_bytes)
 		r = fill(j->fd, (uint64_t)st.st_size, j->params.length_bytes);
@@ -154,33 +214,40 @@ static int open_file(struct cmek_journal *j, int dirfd, struct cmek_error *err)
 		r = write_super(j, true, CMEK_JOURNAL_RECORDS_AT, 1);
 	if (r == 0 && fsync(dirfd) < 0)
 		r = -errno;
-	return r < 0 ? cmek_error_sys(err, -r, ".cmekfs/" JOURNAL_NAME) : 0;
+	return r < 0 ? cmek_error_sys(err, -r, "making the journal, %llu bytes",
+				      (unsigned long long)j->params.length_bytes) : 0;
 }
 
 /* ---- room ---- */
+
+static bool checkpoint_wanted_locked(const struct cmek_journal *j)
+{
+	return j->room_wanted || j->used_bytes > j->params.length_bytes / 2;
+}
 
 static struct live *oldest_locked(struct cmek_journal *j)
 {
 	return j->live_n > 0 ? j->live + j->live_first : NULL;
 }
 
-/* Where a record of this length can go now; false: not before a checkpoint. */
-static bool place_locked(struct cmek_journal *j, uint64_t bytes, uint64_t *ret_off)
+/*
+ * Where a record of this length can go now, with `spare` bytes left behind it before the oldest one; false: not before
+ * a checkpoint.
+ */
+static bool place_locked(struct cmek_journal *j, uint64_t bytes, uint64_t spare, uint64_t *ret_off)
 {
 	const struct live *oldest = oldest_locked(j);
-	uint64_t length = j->params.length_bytes;
+	uint64_t length = j->params.length_bytes, before_oldest;
 
-	if (oldest == NULL || j->write_off > oldest->off) {
-		if (bytes <= length - j->write_off)
-			*ret_off = j->write_off;
-		else if (oldest == NULL || bytes <= oldest->off - CMEK_JOURNAL_RECORDS_AT)
-			*ret_off = CMEK_JOURNAL_RECORDS_AT;
-		else
-			return false;
-		return true;
+	if (oldest != NULL && j->write_off <= oldest->off) {
+		*ret_off = j->write_off;
+		return bytes + spare <= oldest->off - j->write_off;
 	}
-	*ret_off = j->write_off;
-	return bytes <= oldest->off - j->write_off;
+	before_oldest = oldest == NULL ? length - CMEK_JOURNAL_RECORDS_AT : oldest->off - CMEK_JOURNAL_RECORDS_AT;
+	*ret_off = bytes <= length - j->write_off ? j->write_off : CMEK_JOURNAL_RECORDS_AT;
+	if (*ret_off == j->write_off)
+		return length - j->write_off - bytes >= spare || before_oldest >= spare;
+	return bytes + spare <= before_oldest;
 }
 
 static int add_live_locked(struct cmek_journal *j, uint64_t off, uint64_t bytes, unsigned sections)
@@ -200,7 +267,7 @@ static int add_live_locked(struct cmek_journal *j, uint64_t off, uint64_t bytes,
 		j->live = grown;
 		j->live_capacity = capacity;
 	}
-	j->live[j->live_first + j->live_n++] = (struct live){ off, bytes, j->next_seq, sections };
+	j->live[j->live_first + j->live_n++] = (struct live){ off, bytes, j->next_seq, sections, false };
 	j->used_bytes += bytes;
 	return 0;
 }
@@ -212,10 +279,10 @@ static struct cmek_journal_request *take_batch_locked(struct cmek_journal *j, st
 					 unsigned *ret_n)
 {
 	struct cmek_journal_request *batch = j->head, *last = NULL;
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, max = cmek_journal_batch_max(j);
 	unsigned n = 0;
 
-	while (j->head != NULL && n < CMEK_RECORD_PIECES && (n == 0 || bytes + j->head->images_bytes <= BATCH_BYTES_MAX)) {
+	while (j->head != NULL && n < CMEK_RECORD_PIECES && (n == 0 || bytes + j->head->images_bytes <= max)) {
 		last = j->head;
 		last->section->image_base = bytes / CMEK_JOURNAL_UNIT;
 		sections[n] = last->section;
@@ -232,28 +299,59 @@ static struct cmek_journal_request *take_batch_locked(struct cmek_journal *j, st
 	return batch;
 }
 
-/* Writes and flushes one record; lock not held, leading is. */
-static int write_record(struct cmek_journal *j, struct cmek_section **sections, struct iovec *images, unsigned n,
-			uint64_t off, uint64_t seq, size_t meta_bytes)
+/* The newest record could not be written (no space, no memory): its place and number are for the next one. */
+static void take_back_locked(struct cmek_journal *j, uint64_t off)
+{
+	j->used_bytes -= j->live[j->live_first + --j->live_n].bytes;
+	j->next_seq--;
+	j->write_off = off;
+}
+
+/* Writes and flushes one record; lock not held, leading is. *ret_written: it is the flush that failed, if any. */
+static int write_record(struct cmek_journal *j, struct cmek_section **sections, const struct iovec *images, size_t n,
+			int n_images, uint64_t off, uint64_t seq, size_t meta_bytes, bool *ret_written)
 {
 	struct iovec iov[CMEK_RECORD_PIECES + 1];
 	struct cmek_record_id id = { .seq = seq };
 	uint8_t *meta = malloc(meta_bytes);
 	int r;
 
+	*ret_written = false;
 	if (meta == NULL)
 		return -ENOMEM;
 	memcpy(id.volume, j->params.volume, sizeof(id.volume));
 	memcpy(id.mount_id, j->params.mount_id, sizeof(id.mount_id));
-	r = cmek_record_encode(j->ring, &id, (const struct cmek_section *const *)sections, n, images, (int)n, meta);
+	r = cmek_record_encode(j->ring, &id, (const struct cmek_section *const *)sections, n, images, n_images, meta);
 	iov[0] = (struct iovec){ meta, meta_bytes };
-	memcpy(iov + 1, images, n * sizeof(*images));
+	if (n_images > 0)
+		memcpy(iov + 1, images, (size_t)n_images * sizeof(*images));
 	if (r == 0)
-		r = cmek_pwritev_full(j->fd, iov, (int)n + 1, off);
+		r = cmek_pwritev_full(j->fd, iov, n_images + 1, off);
+	/* A write that failed for want of space can be tried again; after any other failure the disk is not to be trusted. */
+	*ret_written = r == 0 || (r != -ENOSPC && r != -EDQUOT && r != -ENOMEM);
 	if (r == 0 && fdatasync(j->fd) < 0)
 		r = -errno;
 	free(meta);
 	return r;
+}
+
+static int wait_for_room_locked(struct cmek_journal *j, uint64_t bytes, uint64_t *ret_off)
+{
+	const struct live *oldest;
+
+	/* writing: the checkpoint repeats touches */
+	while (j->error == 0 && (j->writing || !place_locked(j, bytes, TOUCH_ROOM, ret_off))) {
+		oldest = oldest_locked(j);
+		if (!j->writing && oldest != NULL && oldest->failed) {
+			j->room_wanted = false;
+			return -EIO;
+		}
+		j->room_wanted = true;
+		(void)pthread_cond_signal(&j->wake);
+		(void)pthread_cond_wait(&j->changed, &j->lock);
+	}
+	j->room_wanted = false;
+	return j->error;
 }
 
 /* The leader's work; lock held on entry and exit. */
@@ -264,6 +362,7 @@ static void lead_locked(struct cmek_journal *j)
 	struct cmek_journal_request *batch, *request;
 	uint64_t bytes = 0, off = 0, seq;
 	size_t meta_bytes;
+	bool written;
 	unsigned n, i;
 	int r;
 
@@ -272,20 +371,22 @@ static void lead_locked(struct cmek_journal *j)
 	meta_bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
 	for (i = 0, bytes = meta_bytes; i < n; i++)
 		bytes += images[i].iov_len;
-	while (j->error == 0 && !place_locked(j, bytes, &off)) {
-		(void)pthread_cond_signal(&j->wake);
-		(void)pthread_cond_wait(&j->changed, &j->lock);
-	}
+	r = wait_for_room_locked(j, bytes, &off);
 	seq = j->next_seq;
-	r = j->error != 0 ? j->error : add_live_locked(j, off, bytes, n);
+	if (r == 0)
+		r = add_live_locked(j, off, bytes, n);
 	if (r == 0) {
 		j->next_seq++;
 		j->write_off = off + bytes;
+		j->writing = true;
 		unlock(j);
-		r = write_record(j, sections, images, n, off, seq, meta_bytes);
+		r = write_record(j, sections, images, n, (int)n, off, seq, meta_bytes, &written);
 		lock(j);
-		if (r < 0)
+		j->writing = false;
+		if (r < 0 && written)
 			j->error = r;
+		else if (r < 0)
+			take_back_locked(j, off);
 		j->counters.flushes++;
 		j->counters.appends += n;
 	}
@@ -295,7 +396,7 @@ static void lead_locked(struct cmek_journal *j)
 		request->done = true;
 	}
 	j->leading = false;
-	if (j->used_bytes > j->params.length_bytes / 2)
+	if (checkpoint_wanted_locked(j))
 		(void)pthread_cond_signal(&j->wake);
 	(void)pthread_cond_broadcast(&j->changed);
 }
@@ -325,23 +426,143 @@ void cmek_journal_append(struct cmek_journal *journal, struct cmek_journal_reque
 	unlock(journal);
 }
 
+/* The record with this number, which is one that still has something unapplied; sequence numbers are dense. */
+static struct live *live_of_locked(struct cmek_journal *j, uint64_t seq)
+{
+	struct live *live = j->live + j->live_first + (seq - oldest_locked(j)->seq);
+
+	assert(live->seq == seq && live->unapplied > 0);
+	return live;
+}
+
 void cmek_journal_applied(struct cmek_journal *journal, uint64_t seq)
 {
 	struct live *live;
 
 	lock(journal);
-	live = journal->live + journal->live_first + (seq - oldest_locked(journal)->seq); /* sequence numbers are dense */
-	assert(live->seq == seq && live->unapplied > 0);
+	live = live_of_locked(journal, seq);
 	live->unapplied--;
-	if (live->unapplied == 0 && journal->used_bytes > journal->params.length_bytes / 2)
+	live->failed = live->failed && live->unapplied > 0;
+	if (live->unapplied == 0 && checkpoint_wanted_locked(journal))
 		(void)pthread_cond_signal(&journal->wake);
 	unlock(journal);
+}
+
+void cmek_journal_not_applied(struct cmek_journal *journal, uint64_t seq)
+{
+	lock(journal);
+	live_of_locked(journal, seq)->failed = true;
+	(void)pthread_cond_broadcast(&journal->changed);
+	unlock(journal);
+}
+
+/* ---- touches ---- */
+
+int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section,
+		       struct cmek_journal_touch **ret_touch)
+{
+	struct cmek_journal_touch *touch = calloc(1, sizeof(*touch));
+	struct cmek_journal_request request = { .section = section };
+
+	if (touch == NULL)
+		return -ENOMEM;
+	cmek_journal_append(journal, &request, 1);
+	if (request.result < 0) {
+		free(touch);
+		return request.result;
+	}
+	lock(journal);
+	touch->section = *section;
+	touch->seq = request.seq;
+	touch->next = journal->touches;
+	if (touch->next != NULL)
+		touch->next->prev = touch;
+	journal->touches = touch;
+	unlock(journal);
+	memset(section, 0, sizeof(*section));
+	cmek_journal_applied(journal, request.seq); /* from here on the list keeps it */
+	*ret_touch = touch;
+	return 0;
+}
+
+void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touch *touch)
+{
+	if (touch == NULL)
+		return;
+	lock(journal);
+	while (journal->writing) /* it may be among those that are repeated now */
+		(void)pthread_cond_wait(&journal->changed, &journal->lock);
+	*(touch->prev != NULL ? &touch->prev->next : &journal->touches) = touch->next;
+	if (touch->next != NULL)
+		touch->next->prev = touch->prev;
+	unlock(journal);
+	cmek_section_done(&touch->section);
+	free(touch);
+}
+
+/*
+ * Repeats the touches whose newest record is below `seq`, in one record without images; lock held on entry and exit.
+ * The room for it is kept free.
+ */
+static int repeat_touches_locked(struct cmek_journal *j, uint64_t seq)
+{
+	struct cmek_section **sections = NULL;
+	struct cmek_journal_touch *touch;
+	size_t n = 0, bytes;
+	uint64_t off;
+	bool written;
+	int r = 0;
+
+	while (j->writing)
+		(void)pthread_cond_wait(&j->changed, &j->lock);
+	for (touch = j->touches; touch != NULL; touch = touch->next)
+		n += touch->seq < seq;
+	if (n == 0)
+		return 0;
+	sections = calloc(n, sizeof(*sections));
+	if (sections == NULL)
+		return -ENOMEM;
+	for (touch = j->touches, n = 0; touch != NULL; touch = touch->next)
+		if (touch->seq < seq)
+			sections[n++] = &touch->section;
+	bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
+	if (!place_locked(j, bytes, 0, &off))
+		r = -ENOSPC;
+	if (r == 0)
+		r = add_live_locked(j, off, bytes, 0);
+	if (r == 0) {
+		uint64_t new_seq = j->next_seq++;
+
+		j->write_off = off + bytes;
+		j->writing = true;
+		unlock(j);
+		r = write_record(j, sections, NULL, n, 0, off, new_seq, bytes, &written);
+		lock(j);
+		j->writing = false;
+		if (r < 0 && written)
+			j->error = r;
+		else if (r < 0)
+			take_back_locked(j, off);
+		for (touch = j->touches; r == 0 && touch != NULL; touch = touch->next)
+			if (touch->seq < seq)
+				touch->seq = new_seq;
+		(void)pthread_cond_broadcast(&j->changed);
+	}
+	free(sections);
+	return r;
+}
+
+uint64_t cmek_journal_batch_max(const struct cmek_journal *journal)
+{
+	uint64_t quarter = cmek_journal_append_max(journal) / 4;
+
+	return quarter < BATCH_BYTES_MAX ? quarter : BATCH_BYTES_MAX;
 }
 
 uint64_t cmek_journal_append_max(const struct cmek_journal *journal)
 {
 	/* two of them, with their meta data, fit the ring */
-	return (journal->params.length_bytes - CMEK_JOURNAL_RECORDS_AT) / 2 - (UINT64_C(1) << 20);
+	return (journal->params.length_bytes - CMEK_JOURNAL_RECORDS_AT) / 2 - META_ROOM;
 }
 
 /* ---- checkpoint ---- */
@@ -364,6 +585,8 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 	r = n > 0 ? journal->host.flush_store(journal->host.arg) : 0;
 
 	lock(journal);
+	if (r == 0 && n > 0)
+		r = repeat_touches_locked(journal, journal->live[journal->live_first + n - 1].seq + 1);
 	if (r == 0 && n > 0) {
 		/* What was appended meanwhile stays; where the tail now is must be durable before the space is used. */
 		empty = n == journal->live_n && !journal->leading;
@@ -410,7 +633,7 @@ static void *checkpointer_main(void *arg)
 		(void)clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += CHECKPOINT_MS / 1000;
 		lock(j);
-		if (!j->stopping && (j->used_bytes <= j->params.length_bytes / 2 || !oldest_is_applied_locked(j)))
+		if (!j->stopping && (!checkpoint_wanted_locked(j) || !oldest_is_applied_locked(j)))
 			(void)pthread_cond_timedwait(&j->wake, &j->lock, &until);
 		stop = j->stopping || j->error != 0;
 		unlock(j);
@@ -426,6 +649,13 @@ static void free_journal(struct cmek_journal *j)
 {
 	if (j->fd >= 0)
 		(void)close(j->fd);
+	while (j->touches != NULL) {
+		struct cmek_journal_touch *touch = j->touches;
+
+		j->touches = touch->next;
+		cmek_section_done(&touch->section);
+		free(touch);
+	}
 	free(j->live);
 	(void)pthread_mutex_destroy(&j->lock);
 	(void)pthread_cond_destroy(&j->changed);

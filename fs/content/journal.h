@@ -22,11 +22,13 @@ struct cmek_journal_host {
 struct cmek_journal_params {
 	uint8_t volume[16];
 	uint8_t mount_id[16];
-	uint64_t length_bytes; /* of the file, when it has to be made; 0 = 64 MiB */
+	uint64_t length_bytes; /* of the file; 0 = as it is, or when it has to be made a sixteenth of the store, 64 MiB at most */
+	uint32_t block_size;   /* of the volume: a record must have room for two groups */
 	uint32_t dek_next;     /* the header's DEK high-water mark */
 };
-#define CMEK_JOURNAL_LENGTH_MIN (UINT64_C(32) << 20)
-#define CMEK_JOURNAL_LENGTH_DEFAULT (UINT64_C(64) << 20)
+#define CMEK_JOURNAL_LENGTH_MAX_DEFAULT (UINT64_C(64) << 20)
+/* The least length for a block size: 8 MiB for 4096, 32 MiB for 65536. */
+uint64_t cmek_journal_length_min(uint32_t block_size);
 
 /*
  * Makes `.cmekfs/journal.0` or takes the one that is there, which replay must have emptied; starts the checkpoint
@@ -40,6 +42,12 @@ int cmek_journal_close(struct cmek_journal *journal);
 
 /* The most bytes of images one append may have. */
 uint64_t cmek_journal_append_max(const struct cmek_journal *journal);
+
+/*
+ * The most bytes of images all requests of one cmek_journal_append() may have together if they are more than one: who
+ * waits for the room of one must not keep the records of others.
+ */
+uint64_t cmek_journal_batch_max(const struct cmek_journal *journal);
 
 /* One section with its images (images_bytes: a multiple of 4096, at most cmek_journal_append_max()). */
 struct cmek_journal_request {
@@ -62,6 +70,23 @@ struct cmek_journal_request {
 void cmek_journal_append(struct cmek_journal *journal, struct cmek_journal_request *requests, size_t n);
 /* All that this request said of its file is written in place (not flushed). Once per successful request. */
 void cmek_journal_applied(struct cmek_journal *journal, uint64_t seq);
+
+/*
+ * The images of a durable request could not be written in place: its record stays. When it is in the way of new ones,
+ * appends fail with -EIO instead of waiting, until it is applied after all.
+ */
+void cmek_journal_not_applied(struct cmek_journal *journal, uint64_t seq);
+
+/*
+ * Touches: a record that must be found by replay for as long as its file is being written in place, however long that
+ * takes and whatever else is appended. The journal repeats it when the space of its record is wanted.
+ * cmek_journal_touch() returns when it is durable, and takes over what section holds (zeroing it) on success.
+ */
+struct cmek_journal_touch;
+int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section,
+		       struct cmek_journal_touch **ret_touch);
+/* A newer record of the file is durable, or the file is gone. NULL allowed. */
+void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touch *touch);
 
 /* Frees every record that was applied, after a flush of the store. */
 int cmek_journal_checkpoint(struct cmek_journal *journal);

@@ -40,6 +40,7 @@ static void ofile_destroy(struct cmek_ofile *file)
 {
 	cmek_group_drop_from(file, 0);
 	cmek_absent_done(&file->absent);
+	cmek_commit_forget_records(file);
 	if (file->fd >= 0)
 		(void)close(file->fd); /* nothing is deferred to the close of a store file that fsync would not have told */
 	(void)pthread_mutex_destroy(&file->commit_lock);
@@ -73,6 +74,7 @@ static struct cmek_ofile *ofile_new(struct cmek_content *content, uint64_t node)
 	file->node = node;
 	file->fd = -1;
 	file->refs = 1;
+	file->metadata_changed = true; /* not known: it may be new */
 	(void)pthread_mutex_init(&file->commit_lock, NULL);
 	(void)pthread_rwlockattr_init(&attr);
 	/* Extending writers must not starve behind a stream of readers; nobody takes the lock twice. */
@@ -211,10 +213,13 @@ void cmek_ofile_close(struct cmek_ofile *file)
 		return;
 	content = file->content;
 	(void)pthread_mutex_lock(&content->files_lock);
-	last = file->refs == 1;
+	/* With a journal nothing is gained by going to the store at once: the committer takes many files together. */
+	last = file->refs == 1 && content->journal == NULL;
 	(void)pthread_mutex_unlock(&content->files_lock);
 	if (last && cmek_commit_needed(file) && cmek_content_commit(file) < 0)
 		cmek_ofile_queue(file); /* recorded and reported; the committer tries again */
+	if (cmek_content_is_pressed(content))
+		(void)pthread_cond_signal(&content->files_cond);
 	cmek_ofile_unref(file);
 }
 
@@ -324,7 +329,8 @@ static int load_locked(struct cmek_ofile *file)
 		if (r < 0)
 			return r;
 		file->size = trailer.plain_size;
-		file->has_id = true;
+		file->sealed_size = trailer.plain_size;
+		file->has_id = file->id_logged = true;
 	}
 	if (cmek_content_plain_size(block_size, (uint64_t)st.st_size) != file->size)
 		atomic_store(&file->size_check, CMEK_SIZE_WRONG);

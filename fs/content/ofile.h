@@ -7,6 +7,7 @@
 
 #include "fs/content/absent.h"
 #include "fs/content/content.h"
+#include "fs/content/journal.h"
 #include "fs/content/key_cache.h"
 #include "fs/content/map_page.h"
 
@@ -20,6 +21,7 @@
 
 /* An encrypted block that is newer than the store's. Owned by its group; immutable. */
 struct cmek_held {
+	uint64_t version; /* content.held_version when it came; later ones are higher */
 	uint32_t len;
 	uint8_t data[];
 };
@@ -64,6 +66,8 @@ struct cmek_ofile {
 	struct cmek_group *groups;
 	/* one commit at a time; outermost */
 	pthread_mutex_t commit_lock;
+	uint64_t *unapplied; /* records whose images are not in place */
+	size_t n_unapplied;
 	/* lock: shared for reads, writes inside the size and commits; exclusive for whatever changes the fields below */
 	pthread_rwlock_t lock;
 	int fd;             /* of the store file; -1 until opened */
@@ -71,6 +75,11 @@ struct cmek_ofile {
 	atomic_bool loaded; /* group 0 was read: size, file_id, absent are true */
 	atomic_int size_check; /* enum cmek_size_check, what loading found */
 	bool has_id;
+	bool id_logged;     /* a record or the store's first page has this file id; guarded by commit_lock */
+	uint64_t sealed_size; /* the size that the newest record, or the store's first page, has; guarded by commit_lock */
+	atomic_bool metadata_changed; /* since the store file was last flushed, as far as known */
+	atomic_bool touched; /* a durable record says that fresh data is being written in place */
+	struct cmek_journal_touch *touch; /* that one; guarded by commit_lock */
 	uint8_t file_id[CMEK_FILE_ID_LEN];
 	_Atomic uint64_t size;
 	/* dirty_lock: the rest */
@@ -94,6 +103,7 @@ struct cmek_content {
 	struct cmek_content_host host;
 	struct cmek_content_params params;
 	struct cmek_key_cache *keys;
+	struct cmek_journal *journal; /* NULL: none */
 	uint8_t mount_id[16];
 	pthread_key_t scratch;
 	pthread_t committer;
@@ -102,7 +112,7 @@ struct cmek_content {
 	pthread_cond_t files_cond; /* the committer waits */
 	struct cmek_ofile **files;
 	struct cmek_ofile *queue_head, *queue_tail;
-	size_t n_queued;
+	atomic_size_t n_queued;
 	bool stopping;
 	/* groups_lock: the cache of groups */
 	pthread_mutex_t groups_lock;
@@ -110,7 +120,7 @@ struct cmek_content {
 	struct cmek_group *lru_head, *lru_tail; /* head = oldest */
 	size_t n_groups, max_groups, n_buckets;
 	/* held everywhere */
-	atomic_uint_fast64_t held_bytes;
+	atomic_uint_fast64_t held_bytes, held_version;
 };
 
 /* Per-thread buffers: ciphertext of one write, plaintext of one block (wiped after use). */
@@ -172,12 +182,20 @@ static inline bool cmek_group_is_live(const struct cmek_group *group, unsigned i
 /* read.c: plaintext of one whole block into plain (len bytes, its plain length); group.lock held, either way. */
 int cmek_block_read_locked(struct cmek_group *group, uint64_t block, uint32_t len, uint8_t *plain);
 
-/*
- * commit.c: what waits into the store, in order, not flushed. file.commit_lock and file.lock (either way) are held.
- * Errors are recorded by the caller.
- */
-int cmek_commit_locked(struct cmek_ofile *file);
+/* commit.c: the file's records are not needed any more, nothing of it waits. Frees the notes of them. */
+void cmek_commit_forget_records(struct cmek_ofile *file);
+/* Something waits to go to the store. */
 bool cmek_commit_needed(struct cmek_ofile *file);
+
+/* sync.c: a commit while file.commit_lock and file.lock are held exclusively. Errors are recorded by the caller. */
+int cmek_commit_exclusive(struct cmek_ofile *file);
+/*
+ * Before fresh data goes in place: a durable record that names the file and its sealed size, once for each commit of
+ * the file. Call with no lock held.
+ */
+int cmek_commit_touch(struct cmek_ofile *file);
+/* So much waits that the committer should not. */
+bool cmek_content_is_pressed(struct cmek_content *content);
 /* The committer thread; arg is the content. */
 void *cmek_committer_main(void *arg);
 

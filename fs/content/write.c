@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/crypto.h"
 #include "base/io.h"
@@ -16,6 +16,8 @@
 
 /* Fresh data in requests below this waits for the commit, so that a small file is one write to the store. */
 #define HOLD_FRESH_BELOW (32u << 10)
+/* With a journal: a file with less than this held writes fresh data through it, with more in place. */
+#define JOURNAL_FRESH_BELOW (1u << 20)
 /* A file with this much held, or this many changed groups, is committed by its writer. */
 #define FILE_HELD_MAX (16u << 20)
 #define FILE_GROUPS_MAX 1024u
@@ -266,6 +268,7 @@ static int grow_locked(struct cmek_ofile *file, uint64_t new_size, bool tail_cov
 		assert(old_size == 0);
 		cmek_random(file->file_id, sizeof(file->file_id));
 		file->has_id = true;
+		file->id_logged = false;
 	}
 	if (tail_len > 0 && !tail_covered) {
 		r = cmek_group_get(file, tail_block / CMEK_GROUP_BLOCKS, false, &group);
@@ -303,10 +306,16 @@ static int grow_locked(struct cmek_ofile *file, uint64_t new_size, bool tail_cov
 static int make_room(struct cmek_ofile *file)
 {
 	struct cmek_content *content = file->content;
+	uint64_t held_max = FILE_HELD_MAX;
+	unsigned groups_max = FILE_GROUPS_MAX;
 
+	if (content->journal != NULL) { /* one commit should fit one record */
+		held_max = cmek_journal_append_max(content->journal) / 8;
+		groups_max = (unsigned)(held_max / 4 / CMEK_MAP_BYTES);
+	}
 	if (content->held_bytes > content->params.held_max_bytes / 2)
 		(void)pthread_cond_signal(&content->files_cond);
-	if (file->held_bytes < FILE_HELD_MAX && file->n_dirty < FILE_GROUPS_MAX &&
+	if (file->held_bytes < held_max && file->n_dirty < groups_max &&
 	    (file->held_bytes == 0 || content->held_bytes < content->params.held_max_bytes))
 		return 0;
 	return cmek_content_commit(file);
@@ -366,9 +375,17 @@ static int write_unlocked(struct span *span)
 	return r;
 }
 
+/* Whether the fresh blocks of a write of len bytes go to the store at once. */
+static bool goes_in_place(struct cmek_ofile *file, size_t len)
+{
+	if (len < HOLD_FRESH_BELOW)
+		return false;
+	return file->content->journal == NULL || file->touched || file->held_bytes + len >= JOURNAL_FRESH_BELOW;
+}
+
 static int write_data(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off, bool touch)
 {
-	struct span span = { file, buf, off, off + len, len >= HOLD_FRESH_BELOW };
+	struct span span = { file, buf, off, off + len, goes_in_place(file, len) };
 	uint64_t old_size;
 	int r;
 
@@ -379,6 +396,8 @@ static int write_data(struct cmek_ofile *file, const void *buf, size_t len, uint
 		r = cmek_ofile_load(file);
 	if (r == 0)
 		r = make_room(file);
+	if (r == 0 && span.bulk && file->content->journal != NULL)
+		r = cmek_commit_touch(file);
 	if (r < 0)
 		return r;
 
@@ -452,14 +471,17 @@ static int shrink_locked(struct cmek_ofile *file, uint64_t new_size)
 /* Empties the file: the next content gets a new file id. */
 static int empty_locked(struct cmek_ofile *file)
 {
-	if (ftruncate(file->fd, 0) < 0)
+	struct stat st;
+
+	if (fstat(file->fd, &st) < 0)
 		return -errno;
 	cmek_group_drop_from(file, 0);
 	cmek_absent_truncate(&file->absent, 0);
 	cmek_ofile_set_size_locked(file, 0);
-	file->has_id = false;
+	file->has_id = file->id_logged = false;
 	atomic_store(&file->loaded, true);
-	return 0;
+	/* What is in the store goes when a record says so, and before anything new is written there. */
+	return st.st_size > 0 ? cmek_commit_exclusive(file) : 0;
 }
 
 int cmek_content_truncate(struct cmek_ofile *file, uint64_t size)
@@ -481,7 +503,7 @@ int cmek_content_truncate(struct cmek_ofile *file, uint64_t size)
 		r = shrink_locked(file, size);
 		/* The pages must say the new size before the store file has it. */
 		if (r == 0)
-			r = cmek_commit_locked(file);
+			r = cmek_commit_exclusive(file);
 	}
 	(void)pthread_rwlock_unlock(&file->lock);
 	(void)pthread_mutex_unlock(&file->commit_lock);

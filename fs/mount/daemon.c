@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -17,6 +19,7 @@
 
 #include "base/log.h"
 #include "fs/content/content.h"
+#include "fs/content/replay.h"
 #include "fs/mount/agent.h"
 #include "fs/mount/confine.h"
 #include "fs/mount/daemon.h"
@@ -34,7 +37,8 @@
 struct daemon {
 	const struct cmek_mount_opts *opts;
 	int supervisor, agent;
-	int store_fd;
+	int store_fd, meta_fd;
+	char store_path[PATH_MAX];
 	bool read_only;
 	struct cmek_volhdr_store *header;
 	struct cmek_keyring *ring;
@@ -128,11 +132,69 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 			 error == -EBADMSG ? "does not authenticate" : strerror(error < 0 ? -error : error));
 }
 
+static int host_flush_store(void *arg)
+{
+	struct daemon *d = arg;
+
+	return cmek_tree_syncfs(d->tree);
+}
+
 static void on_up(void *arg)
 {
 	struct daemon *d = arg;
 
 	(void)cmek_message_tell(d->supervisor, CMEK_MSG_UP, NULL); /* if it is gone, listen() ends the mount */
+}
+
+/* The volume's own directory in the store, and how the kernel calls the store. */
+static int open_meta(struct daemon *d, struct cmek_error *err)
+{
+	char link[64];
+	ssize_t n;
+
+	d->meta_fd = openat(d->store_fd, ".cmekfs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (d->meta_fd < 0)
+		return cmek_error_sys(err, errno, "%s/.cmekfs", d->opts->store);
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", d->store_fd);
+	n = readlink(link, d->store_path, sizeof(d->store_path) - 1);
+	d->store_path[n > 0 ? n : 0] = '\0'; /* without it records have no paths, which only copies of a store need */
+	return 0;
+}
+
+/* Before anything reads the store: what the last mount promised and had no time to write in place. */
+static int replay(struct daemon *d, struct cmek_error *err)
+{
+	const struct cmek_volhdr *hdr = cmek_volhdr_store_header(d->header);
+	struct cmek_replay_params params = {
+		.store_fd = d->store_fd,
+		.meta_fd = d->meta_fd,
+		.block_size = hdr->block_size,
+		.dry_run = d->read_only,
+		.report = report_line,
+	};
+	struct cmek_replay_result result;
+	int rc;
+
+	memcpy(params.volume, hdr->uuid, sizeof(params.volume));
+	rc = cmek_replay(d->ring, &params, &result, err);
+	if (rc != 0) {
+		cmek_error_prefix(err, "%s", d->opts->store);
+		return rc;
+	}
+	if (result.journals > 0 && d->read_only)
+		return cmek_error_set(err, CMEK_E_BUSY, EROFS,
+				      "%s: the last mount did not end in order, its journal has changes of %" PRIu64
+				      " files that have to be replayed by a read-write mount first",
+				      d->opts->store, result.files);
+	if (result.journals > 0) {
+		cmek_log(CMEK_LOG_NOTICE,
+			 "replayed the journal: %" PRIu64 " records, %" PRIu64 " files, %" PRIu64 " map pages, %" PRIu64
+			 " blocks; %" PRIu64 " files back to their last size, %" PRIu64 " deleted since, %" PRIu64 " not found",
+			 result.records, result.files, result.pages, result.blocks, result.rolled_back, result.gone,
+			 result.lost);
+		cmek_keyring_new_session(d->ring);
+	}
+	return 0;
 }
 
 /* Tree, content and session over the connection. After the last fork: salts are drawn and threads started from here on. */
@@ -150,8 +212,12 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		.held_max_bytes = d->opts->held_max_bytes,
 		.map_cache_bytes = d->opts->map_cache_bytes,
 		.commit_ms = d->opts->commit_ms,
+		.no_journal = !d->opts->journal,
+		.journal_bytes = d->opts->journal_bytes,
+		.dek_next = hdr->dek_next,
+		.store_path = d->store_path,
 	};
-	struct cmek_content_host host = { d, host_open_store, host_report };
+	struct cmek_content_host host = { d, host_open_store, host_report, host_flush_store };
 	struct cmek_session_params session_params = {
 		.writeback = d->opts->writeback && !d->read_only,
 		.allow_root = d->opts->allow_root,
@@ -161,6 +227,13 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	};
 	int fd, rc;
 
+	memcpy(content_params.volume, hdr->uuid, sizeof(content_params.volume));
+	rc = open_meta(d, err);
+	if (rc == 0)
+		rc = replay(d, err);
+	if (rc != 0)
+		return rc;
+	content_params.meta_fd = d->meta_fd;
 	rc = cmek_tree_new(d->store_fd, d->ring, &tree_params, &d->tree, err);
 	if (rc != 0)
 		return rc;
@@ -223,8 +296,10 @@ static int finish(struct daemon *d, struct cmek_error *err)
 	cmek_tree_free(d->tree);
 	cmek_keyring_free(d->ring);
 	cmek_volhdr_store_close(d->header);
+	if (d->meta_fd >= 0)
+		(void)close(d->meta_fd); /* a directory, as the store */
 	if (d->store_fd >= 0)
-		(void)close(d->store_fd); /* a directory */
+		(void)close(d->store_fd);
 	return rc;
 }
 
@@ -250,7 +325,7 @@ static int receive_device(struct daemon *d, int *ret_fd, struct cmek_error *err)
 
 int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int agent)
 {
-	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .store_fd = -1 };
+	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .store_fd = -1, .meta_fd = -1 };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	int device_fd = -1, rc, last;
 

@@ -54,6 +54,8 @@ int cmek_ops_getattr(const struct cmek_ops *ops, uint64_t node, struct stat *ret
  * section 6). Nothing to do for what is no file, or has none.
  */
 int cmek_ops_commit(const struct cmek_ops *ops, uint64_t node);
+/* The node's name, links, mode or owner changed: a sync of it has to see to that, too. */
+void cmek_ops_metadata_changed(const struct cmek_ops *ops, uint64_t node);
 
 /* ops_dir.c */
 void cmek_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

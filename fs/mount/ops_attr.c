@@ -137,6 +137,8 @@ void cmek_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_
 				     to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
 	if (rc == 0 && (to_set & FUSE_SET_ATTR_MODE))
 		rc = cmek_tree_chmod(ops->tree, node, attr->st_mode & 07777);
+	if (to_set & (SET_OWNER | FUSE_SET_ATTR_MODE))
+		cmek_ops_metadata_changed(ops, node);
 	if (rc == 0 && (to_set & SET_TIMES))
 		rc = set_times(ops, node, attr, to_set);
 	if (rc == 0)

@@ -31,6 +31,16 @@ int cmek_ops_commit(const struct cmek_ops *ops, uint64_t node)
 	return rc;
 }
 
+void cmek_ops_metadata_changed(const struct cmek_ops *ops, uint64_t node)
+{
+	struct cmek_ofile *file = cmek_ofile_find(ops->content, node);
+
+	if (!file)
+		return;
+	cmek_ofile_metadata_changed(file);
+	cmek_ofile_close(file);
+}
+
 /* Answers a request that gave an entry or an error. A lookup that the kernel did not get to know is undone. */
 static void reply_entry_or_error(fuse_req_t req, int rc, struct cmek_entry *entry, const struct cmek_reply_site *site)
 {
@@ -126,6 +136,8 @@ void cmek_op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t new_parent, const 
 
 	if (rc == 0)
 		rc = cmek_tree_link(ops->tree, node, new_parent, new_name, &entry);
+	if (rc == 0)
+		cmek_ops_metadata_changed(ops, node);
 	reply_entry_or_error(req, rc, &entry, &site);
 }
 
@@ -143,8 +155,8 @@ void cmek_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	cmek_reply_status(req, cmek_tree_rmdir(cmek_ops_of(req)->tree, parent, name), &site);
 }
 
-/* Commits the file of this name, if there is such a file and it has changes. */
-static int commit_name(const struct cmek_ops *ops, uint64_t parent, const char *name)
+/* Commits the file of this name, if there is such a file and it has changes. *ret_node: what has the name. */
+static int commit_name(const struct cmek_ops *ops, uint64_t parent, const char *name, uint64_t *ret_node)
 {
 	struct cmek_entry entry;
 	int rc = cmek_tree_lookup(ops->tree, parent, name, &entry);
@@ -153,6 +165,7 @@ static int commit_name(const struct cmek_ops *ops, uint64_t parent, const char *
 		return rc;
 	if (S_ISREG(entry.st.st_mode))
 		rc = cmek_ops_commit(ops, entry.node);
+	*ret_node = entry.node;
 	cmek_tree_forget(ops->tree, entry.node, 1);
 	return rc;
 }
@@ -162,12 +175,17 @@ void cmek_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_in
 {
 	struct cmek_reply_site site = cmek_site("rename", parent);
 	struct cmek_ops *ops = cmek_ops_of(req);
-	int rc = commit_name(ops, parent, name);
+	uint64_t node = 0, other = 0;
+	int rc = commit_name(ops, parent, name, &node);
 
 	if (rc == 0 && (flags & RENAME_EXCHANGE))
-		rc = commit_name(ops, new_parent, new_name);
+		rc = commit_name(ops, new_parent, new_name, &other);
 	if (rc == 0)
 		rc = cmek_tree_rename(ops->tree, parent, name, new_parent, new_name, flags);
+	if (rc == 0)
+		cmek_ops_metadata_changed(ops, node);
+	if (rc == 0 && other != 0)
+		cmek_ops_metadata_changed(ops, other);
 	cmek_reply_status(req, rc, &site);
 }
 

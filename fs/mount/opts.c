@@ -29,6 +29,7 @@ enum verb {
 	KERNEL_FLAG,  /* goes to mount(2) as it is */
 	READ_ONLY,    /* n: the new state */
 	WRITEBACK,    /* n */
+	JOURNAL,      /* n */
 	ALLOW_OTHER,  /* n */
 	ALLOW_ROOT,   /* n */
 	UNLOCKED,     /* n */
@@ -55,6 +56,8 @@ static const struct option_row option_table[] = {
 	{ "rw", READ_ONLY, false, 0, 0 },
 	{ "writeback", WRITEBACK, false, 1, 0 },
 	{ "nowriteback", WRITEBACK, false, 0, 0 },
+	{ "journal", JOURNAL, false, 1, 0 },
+	{ "nojournal", JOURNAL, false, 0, 0 },
 	{ "allow_other", ALLOW_OTHER, false, 1, 0 },
 	{ "noallow_other", ALLOW_OTHER, false, 0, 0 },
 	{ "allow_root", ALLOW_ROOT, false, 1, 0 },
@@ -69,6 +72,7 @@ static const struct option_row option_table[] = {
 	{ "max_threads", THREADS, true, 0, 0 },
 	{ "held_max", BYTES, true, 0, FIELD(held_max_bytes) },
 	{ "map_cache", BYTES, true, 0, FIELD(map_cache_bytes) },
+	{ "journal_size", BYTES, true, 0, FIELD(journal_bytes) },
 
 	{ "suid", KERNEL_FLAG, false, 0, 0 },
 	{ "nosuid", KERNEL_FLAG, false, 0, 0 },
@@ -118,7 +122,7 @@ static const char usage_text[] =
 	"       keystore=FILE, config=FILE\n"
 	"       allow_other, noallow_other, allow_root\n"
 	"       commit=SECONDS, held_max=SIZE, map_cache=SIZE, max_threads=N\n"
-	"       nowriteback, unlocked_memory, fsname=NAME\n"
+	"       nojournal, journal_size=SIZE, nowriteback, unlocked_memory, fsname=NAME\n"
 	"       suid, nosuid, dev, nodev, exec, noexec, sync, dirsync, noatime\n"
 	"  -h, --help         show this text\n"
 	"  -V, --version      show the version\n";
@@ -182,6 +186,9 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 		return 0;
 	case WRITEBACK:
 		opts->writeback = row->n;
+		return 0;
+	case JOURNAL:
+		opts->journal = row->n;
 		return 0;
 	case ALLOW_OTHER:
 		opts->allow_other = row->n;
@@ -360,6 +367,7 @@ int cmek_mount_opts_parse(int argc, char **argv, bool is_root, struct cmek_mount
 		return cmek_error_sys(err, ENOMEM, "reading the options");
 	opts->slot = -1;
 	opts->writeback = true;
+	opts->journal = true;
 	opts->allow_other = is_root;
 	opts->log_level = CMEK_LOG_INFO;
 	rc = replace_text(&opts->kernel_flags, "", err);

@@ -26,6 +26,7 @@ struct cmek_mount_opts {
 	bool foreground;
 	bool read_only;
 	bool writeback; /* the kernel may hold dirty pages (default) */
+	bool journal;   /* (default) */
 	bool allow_other;
 	bool allow_root;
 	bool unlocked_memory; /* keys may live in memory that is not locked */
@@ -34,6 +35,7 @@ struct cmek_mount_opts {
 	unsigned max_threads;
 	uint64_t held_max_bytes;
 	uint64_t map_cache_bytes;
+	uint64_t journal_bytes;
 };
 
 /*

@@ -31,7 +31,7 @@ START_TEST(random_operations)
 	int step;
 
 	srandom((unsigned)_i + 1);
-	for (step = 0; step < 3000; step++) {
+	for (step = 0; step < 1000; step++) {
 		first = (uint64_t)random() % GROUPS;
 		switch (random() % 8) {
 		case 0:
@@ -77,7 +77,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
-	tcase_add_loop_test(tc, random_operations, 0, 20);
+	tcase_add_loop_test(tc, random_operations, 0, 8);
 	tcase_add_test(tc, smallest);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

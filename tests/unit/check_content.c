@@ -9,21 +9,28 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "fs/content/block_map.h"
 #include "fs/content/content.h"
+#include "fs/content/journal.h"
+#include "fs/content/replay.h"
 
 /* One volume: a directory whose files are named by their node numbers, and the layer over it. */
 struct volume {
 	char dir[64];
 	uint32_t block_size;
+	bool journal;
+	int meta_fd, store_fd;
 	struct cmek_keyring *ring;
 	struct cmek_content *content;
 	atomic_int reports;
@@ -52,27 +59,54 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 	v->reports++;
 }
 
+static int host_flush(void *arg)
+{
+	struct volume *v = arg;
+
+	return syncfs(v->store_fd) < 0 ? -errno : 0;
+}
+
 static void content_start(struct volume *v, bool read_only)
 {
-	struct cmek_content_host host = { v, host_open, host_report };
+	struct cmek_replay_params replay = { .store_fd = v->store_fd,
+					     .meta_fd = v->meta_fd,
+					     .block_size = v->block_size };
+	struct cmek_content_host host = { v, host_open, host_report, host_flush };
+	struct cmek_replay_result result;
 	struct cmek_content_params params = { .block_size = v->block_size,
 					      .read_only = read_only,
 					      .map_cache_bytes = 64 << 10, /* small, so that groups are evicted */
 					      .held_max_bytes = 1 << 20,
-					      .commit_ms = 20 };
+					      .commit_ms = 20,
+					      .no_journal = !v->journal,
+					      .meta_fd = v->meta_fd,
+					      .journal_bytes = cmek_journal_length_min(v->block_size) };
+	struct cmek_error err = CMEK_ERROR_INIT;
 
-	ck_assert_int_eq(cmek_content_new(v->ring, &host, &params, &v->content, NULL), 0);
+	memcpy(replay.volume, volume_uuid, 16);
+	memcpy(params.volume, volume_uuid, 16);
+	if (!read_only)
+		ck_assert_msg(cmek_replay(v->ring, &replay, &result, &err) == 0, "%s", err.text);
+	ck_assert_msg(cmek_content_new(v->ring, &host, &params, &v->content, &err) == 0, "%s", err.text);
 }
 
-static void volume_start(struct volume *v, uint32_t block_size)
+static void volume_start(struct volume *v, uint32_t block_size, bool journal)
 {
+	char path[128];
+
 	uint8_t wrapped[CMEK_DEK_WRAPPED_LEN];
 	struct cmek_secret *kek = NULL;
 
 	memset(v, 0, sizeof(*v));
-	strcpy(v->dir, "/tmp/check_content.XXXXXX");
+	/* in memory where there is such a place: thousands of flushes */
+	strcpy(v->dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/check_content.XXXXXX" : "/tmp/check_content.XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(v->dir));
 	v->block_size = block_size;
+	v->journal = journal;
+	snprintf(path, sizeof(path), "%s/.cmekfs", v->dir);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	v->store_fd = open(v->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	v->meta_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ck_assert_int_eq(cmek_secret_new_random(CMEK_KEY_KEK, 32, &kek, NULL), 0);
 	ck_assert_int_eq(cmek_keyring_new(volume_uuid, &kek, &v->ring, NULL), 0);
 	ck_assert_int_eq(cmek_keyring_make_dek(v->ring, 1, 0, CMEK_DEK_ACTIVE, wrapped, NULL), 0);
@@ -85,6 +119,8 @@ static void volume_stop(struct volume *v)
 
 	ck_assert_int_eq(cmek_content_free(v->content), 0);
 	cmek_keyring_free(v->ring);
+	close(v->meta_fd);
+	close(v->store_fd);
 	snprintf(command, sizeof(command), "rm -rf %s", v->dir);
 	ck_assert_int_eq(system(command), 0);
 }
@@ -111,6 +147,14 @@ static uint64_t stored_size(struct volume *v, uint64_t node)
 	snprintf(path, sizeof(path), "%s/%llu", v->dir, (unsigned long long)node);
 	ck_assert_int_eq(stat(path, &st), 0);
 	return (uint64_t)st.st_size;
+}
+
+/* Closes a file and waits until the store has all of it, as another program sees it. */
+static void close_and_settle(struct volume *v, struct cmek_ofile *file)
+{
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(v->content), 0);
+	content_start(v, false);
 }
 
 /* After a close the store file gets its size at once, or in a moment when the committer has the file in its hands. */
@@ -186,7 +230,7 @@ START_TEST(random_operations)
 	m.data = calloc(1, m.max + 1);
 	for (i = 0; i < m.max; i++)
 		data[i] = (uint8_t)random();
-	volume_start(&v, block_size);
+	volume_start(&v, block_size, _i % 8 >= 4);
 	file = file_open(&v, 5);
 	for (step = 0; step < 1500; step++) {
 		off = pick_offset(&m, block_size);
@@ -255,7 +299,7 @@ START_TEST(sparse)
 	char path[128];
 	int i;
 
-	volume_start(&v, block_size);
+	volume_start(&v, block_size, _i % 8 >= 4);
 	file = file_open(&v, 5);
 	for (i = 0; i < 40; i++) {
 		memset(data, i + 1, sizeof(data));
@@ -338,7 +382,7 @@ START_TEST(threads_in_one_file)
 	struct volume v;
 	unsigned i;
 
-	volume_start(&v, block_sizes[_i % 4]);
+	volume_start(&v, block_sizes[_i % 4], _i >= 4);
 	for (i = 0; i < WORKERS; i++) {
 		workers[i] = (struct worker){ &v, file_open(&v, 9), i, false };
 		ck_assert_int_eq(pthread_create(threads + i, NULL, work, workers + i), 0);
@@ -387,7 +431,7 @@ START_TEST(threads_open_and_close)
 	struct volume v;
 	unsigned i;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	for (i = 0; i < 3; i++)
 		cmek_ofile_close(file_open(&v, 20 + i));
 	for (i = 0; i < WORKERS; i++) {
@@ -442,11 +486,11 @@ START_TEST(damage_is_an_error)
 	ssize_t r;
 	int fd;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	memset(data, 0x5a, size);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_content_write(file, data, size, 0), 0);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	fd = host_open(&v, 1, true);
 	if (damages[_i].flip_off != UINT64_MAX) {
 		ck_assert_int_eq(cmek_pread_full(fd, &byte, 1, damages[_i].flip_off), 1);
@@ -479,14 +523,14 @@ START_TEST(swaps_are_errors)
 	struct volume v;
 	int fd, other;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	memset(data, 1, sizeof(data));
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_content_write(file, data, sizeof(data), 0), 0);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	file = file_open(&v, 2);
 	ck_assert_int_eq(cmek_content_write(file, data, sizeof(data), 0), 0);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	/* two blocks of one file */
 	fd = host_open(&v, 1, true);
 	ck_assert_int_eq(cmek_pread_full(fd, a, 4096, 4096), 4096);
@@ -507,7 +551,7 @@ START_TEST(swaps_are_errors)
 	ck_assert_int_eq(cmek_content_write(file, data, 100, 0), -EBADMSG);
 	ck_assert_int_eq(cmek_content_write(file, data, 4096, 0), 0);
 	ck_assert_int_eq(cmek_content_read(file, a, 4096, 0), 4096);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	/* emptying heals a bad first page */
 	fd = host_open(&v, 1, true);
 	ck_assert_int_eq(cmek_pwrite_full(fd, a, 4096, 0), 0);
@@ -522,6 +566,97 @@ START_TEST(swaps_are_errors)
 }
 END_TEST
 
+/* ---- the process dies ---- */
+
+enum { CRASH_BLOCKS = 400 };
+
+/* Shared with the child: what it wrote last, and what a sync had answered for, by block; and the file's size. */
+struct crash_model {
+	uint32_t written[CRASH_BLOCKS], synced[CRASH_BLOCKS];
+};
+
+static void crash_fill(uint8_t *buf, uint32_t block, uint32_t version)
+{
+	size_t i;
+
+	for (i = 0; i < 4096; i += 8) {
+		memcpy(buf + i, &block, 4);
+		memcpy(buf + i + 4, &version, 4);
+	}
+}
+
+/* Overwrites runs of blocks for ever, sometimes syncing; block versions only go up. */
+static void crash_child(struct volume *v, struct crash_model *m, unsigned seed)
+{
+	struct cmek_ofile *file = file_open(v, 1);
+	uint8_t *buf = malloc(64 * 4096);
+	uint32_t i, first, n;
+
+	for (;;) {
+		n = (uint32_t)rand_r(&seed) % (rand_r(&seed) % 8 ? 4 : 64) + 1;
+		first = (uint32_t)rand_r(&seed) % (CRASH_BLOCKS - n);
+		for (i = 0; i < n; i++)
+			crash_fill(buf + i * 4096, first + i, ++m->written[first + i]);
+		if (cmek_content_write(file, buf, n * 4096, (uint64_t)first * 4096) != 0)
+			_exit(1);
+		if (rand_r(&seed) % 8 == 0) {
+			if (cmek_content_sync(file, rand_r(&seed) % 2) != 0)
+				_exit(2);
+			memcpy(m->synced, m->written, sizeof(m->synced));
+		}
+		if (rand_r(&seed) % 64 == 0) {
+			cmek_ofile_close(file);
+			file = file_open(v, 1);
+		}
+	}
+}
+
+START_TEST(killed_at_any_time)
+{
+	struct crash_model *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint8_t buf[4096], want[4096];
+	struct cmek_ofile *file;
+	struct volume v;
+	int round, status;
+	uint32_t i, version;
+	ssize_t n;
+	pid_t pid;
+
+	volume_start(&v, block_sizes[_i % 4], true);
+	for (round = 0; round < 12; round++) {
+		/* the child makes its own layer: threads do not survive a fork */
+		ck_assert_int_eq(cmek_content_free(v.content), 0);
+		pid = fork();
+		ck_assert_int_ge(pid, 0);
+		if (pid == 0) {
+			content_start(&v, false);
+			crash_child(&v, m, (unsigned)(_i * 100 + round));
+		}
+		usleep((useconds_t)(20000 + random() % 150000));
+		kill(pid, SIGKILL);
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert(WIFSIGNALED(status));
+		content_start(&v, false);
+		file = file_open(&v, 1);
+		for (i = 0; i < CRASH_BLOCKS; i++) {
+			memset(buf, 0, sizeof(buf));
+			n = cmek_content_read(file, buf, sizeof(buf), (uint64_t)i * 4096);
+			ck_assert_msg(n >= 0, "round %d block %u: %zd", round, i, n);
+			memcpy(&version, buf + 4, 4);
+			ck_assert_msg(version >= m->synced[i] && version <= m->written[i],
+				      "round %d block %u: version %u, synced %u, written %u", round, i, version,
+				      m->synced[i], m->written[i]);
+			crash_fill(want, version ? i : 0, version);
+			ck_assert_msg(memcmp(buf, want, sizeof(buf)) == 0, "round %d block %u is torn", round, i);
+			m->written[i] = m->synced[i] = version;
+		}
+		cmek_ofile_close(file);
+	}
+	volume_stop(&v);
+	munmap(m, sizeof(*m));
+}
+END_TEST
+
 /* ---- the rest ---- */
 
 START_TEST(times_stay)
@@ -533,13 +668,13 @@ START_TEST(times_stay)
 	char path[128];
 	uint8_t byte = 1;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
 	cmek_ofile_set_mtime(file, set);
 	ck_assert(cmek_ofile_mtime(file, &got));
 	ck_assert_int_eq(got.tv_nsec, set.tv_nsec);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	snprintf(path, sizeof(path), "%s/1", v.dir);
 	ck_assert_int_eq(stat(path, &st), 0);
 	ck_assert_int_eq(st.st_mtim.tv_sec, set.tv_sec);
@@ -558,7 +693,7 @@ START_TEST(write_backs_keep_times)
 	struct volume v;
 	char path[128];
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	snprintf(path, sizeof(path), "%s/1", v.dir);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(stat(path, &before), 0);
@@ -571,7 +706,7 @@ START_TEST(write_backs_keep_times)
 	/* The time may be told before the data. */
 	cmek_ofile_set_mtime(file, set);
 	ck_assert_int_eq(cmek_content_write_back(file, data, sizeof(data), 8192), 0);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	ck_assert_int_eq(stat(path, &after), 0);
 	ck_assert_int_eq(after.st_mtim.tv_sec, set.tv_sec);
 	ck_assert_int_eq(after.st_mtim.tv_nsec, set.tv_nsec);
@@ -598,7 +733,7 @@ START_TEST(size_checked)
 	struct volume v;
 	int fd;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, false);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_ofile_check_size(file), CMEK_SIZE_TRUE);
 	ck_assert_int_eq(cmek_content_write(file, data, sizeof(data), 0), 0);
@@ -625,7 +760,7 @@ START_TEST(changes_reach_the_store_by_themselves)
 	struct volume v;
 	uint8_t byte = 1;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
 	await_stored_size(&v, 1, 4097);
@@ -640,7 +775,7 @@ START_TEST(read_only_changes_nothing)
 	struct volume v;
 	uint8_t byte = 1, got = 0;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
 	cmek_ofile_close(file);
@@ -664,17 +799,17 @@ START_TEST(longer_store_file_is_cut)
 	uint8_t byte = 1, page[4096] = { 9 };
 	int fd;
 
-	volume_start(&v, 4096);
+	volume_start(&v, 4096, _i % 2);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	fd = host_open(&v, 1, true);
 	ck_assert_int_eq(cmek_pwrite_full(fd, page, sizeof(page), 20000), 0);
 	close(fd);
 	file = file_open(&v, 1);
 	ck_assert_int_eq(cmek_content_read(file, page, sizeof(page), 0), 1);
 	ck_assert_uint_eq(cmek_ofile_size(file), 1);
-	cmek_ofile_close(file);
+	close_and_settle(&v, file);
 	ck_assert_uint_eq(stored_size(&v, 1), 4097);
 	volume_stop(&v);
 }
@@ -688,18 +823,19 @@ int main(void)
 	int failed;
 
 	tcase_set_timeout(tc, 60);
-	tcase_add_loop_test(tc, random_operations, 0, 12);
-	tcase_add_loop_test(tc, sparse, 0, 4);
-	tcase_add_loop_test(tc, threads_in_one_file, 0, 4);
-	tcase_add_test(tc, threads_open_and_close);
+	tcase_add_loop_test(tc, random_operations, 0, 16);
+	tcase_add_loop_test(tc, sparse, 0, 8);
+	tcase_add_loop_test(tc, threads_in_one_file, 0, 8);
+	tcase_add_loop_test(tc, threads_open_and_close, 0, 2);
 	tcase_add_loop_test(tc, damage_is_an_error, 0, sizeof(damages) / sizeof(*damages));
-	tcase_add_test(tc, swaps_are_errors);
-	tcase_add_test(tc, times_stay);
-	tcase_add_test(tc, write_backs_keep_times);
+	tcase_add_loop_test(tc, swaps_are_errors, 0, 2);
+	tcase_add_loop_test(tc, killed_at_any_time, 0, 4);
+	tcase_add_loop_test(tc, times_stay, 0, 2);
+	tcase_add_loop_test(tc, write_backs_keep_times, 0, 2);
 	tcase_add_loop_test(tc, size_checked, 0, sizeof(size_rows) / sizeof(*size_rows));
-	tcase_add_test(tc, changes_reach_the_store_by_themselves);
-	tcase_add_test(tc, read_only_changes_nothing);
-	tcase_add_test(tc, longer_store_file_is_cut);
+	tcase_add_loop_test(tc, changes_reach_the_store_by_themselves, 0, 2);
+	tcase_add_loop_test(tc, read_only_changes_nothing, 0, 2);
+	tcase_add_loop_test(tc, longer_store_file_is_cut, 0, 2);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

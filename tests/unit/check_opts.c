@@ -99,6 +99,8 @@ static const struct {
 	{ USER, { "cmekfs", "/s", "/m", "-o", "commit=30,held_max=64M,map_cache=1G,max_threads=4" },
 	  "rw wb commit=30000 held=67108864 map=1073741824 threads=4" },
 	{ USER, { "cmekfs", "/s", "/m", "-o", "commit=1m" }, "rw wb commit=60000" },
+	{ USER, { "cmekfs", "/s", "/m", "-o", "nojournal" }, "rw wb nojournal" },
+	{ USER, { "cmekfs", "/s", "/m", "-o", "nojournal,journal,journal_size=128M" }, "rw wb journal=134217728" },
 	{ USER, { "cmekfs", "/s", "/m", "-o", ",,_netdev,nofail,auto,noauto,user,users,defaults,x-systemd.automount," },
 	  "rw wb" },
 	{ USER, { "cmekfs", "/s", "/m", "-o", "x-gvfs-name=a,X-mount.mkdir,comment=hello,user=me,relatime" }, "rw wb" },
@@ -142,6 +144,8 @@ static void describe(const struct cmek_mount_opts *o, char text[512])
 		add(text, " fsname=%s", o->fsname);
 	add_number(text, "commit", o->commit_ms, o->commit_ms);
 	add_number(text, "held", o->held_max_bytes, o->held_max_bytes);
+	add(text, "%s", o->journal ? "" : " nojournal");
+	add_number(text, "journal", o->journal_bytes, o->journal_bytes);
 	add_number(text, "map", o->map_cache_bytes, o->map_cache_bytes);
 	add_number(text, "threads", o->max_threads, o->max_threads);
 }

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_CONTENT_COMMIT_H
+#define CMEK_CONTENT_COMMIT_H
+
+#include "fs/content/journal.h"
+#include "fs/content/ofile.h"
+
+/*
+ * One commit of one file, on its way from memory to the store. Used inside the content layer only.
+ *   cmek_commit_prepare -> cmek_commit_log -> cmek_commit_apply -> cmek_commit_finish
+ * file.commit_lock is held from prepare to finish. prepare and apply need file.lock (either way), log must not hold it
+ * shared for long flushes to be harmless to others, but may be called with it held exclusively (truncation).
+ */
+struct cmek_taken_group;
+
+struct cmek_commit {
+	struct cmek_ofile *file;
+	struct cmek_section section;
+	uint8_t *images;
+	size_t images_bytes, images_capacity;
+	struct cmek_taken_group *groups;
+	size_t n_groups;
+	bool size;     /* size or contents change: the first group's page is among the images */
+	bool mtime;    /* the modification time is to be set */
+	bool in_place; /* fresh data lies in the store already and must be flushed before the record */
+	bool partial;  /* not all that waits: more than one record can take, the first group comes with the last part */
+	bool unlinked; /* the file has no name any more, so there is nothing to recover */
+	bool logged;   /* seq is a durable record */
+	uint64_t seq;
+};
+
+/* Takes everything that waits and makes section and images of it. On failure it is all given back. */
+int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit);
+/*
+ * Makes n prepared commits durable in the journal, with as few flushes as can be; does nothing without one. results[i]:
+ * 0, or -errno, and then that commit is given back.
+ */
+#define CMEK_COMMITS_MAX 32
+void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results);
+/* Writes the images in place, and size and time of the store file. */
+int cmek_commit_apply(struct cmek_commit *commit);
+/* Lets go of what is in the store now, or, when r (of apply) is an error, keeps it in memory. Frees the commit. */
+void cmek_commit_finish(struct cmek_commit *commit, int r);
+
+#endif
