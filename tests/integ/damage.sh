@@ -9,7 +9,7 @@ need_fuse
 need_cmekfs
 $PYTHON -c 'import cryptography' 2>/dev/null || skip "python3-cryptography is not installed"
 
-kinds=(none flip_page flip_block zero_page zero_block swap_blocks swap_pages extend)
+kinds=(none flip_page flip_block zero_page zero_block swap_blocks swap_pages truncate extend)
 rounds=1
 [ "$LONG" = 0 ] || rounds=20
 
