@@ -231,14 +231,19 @@ pid_t cmek_mountpoint_unmount(const struct cmek_mountpoint *mp, enum cmek_unmoun
 	_exit(unmount_process(mp, how));
 }
 
+void cmek_mountpoint_close(struct cmek_mountpoint *mp)
+{
+	if (mp->device_fd >= 0)
+		(void)close(mp->device_fd); /* closing is the purpose */
+	mp->device_fd = -1;
+}
+
 void cmek_mountpoint_abort(struct cmek_mountpoint *mp)
 {
 	char path[96];
 
-	if (mp->device_fd >= 0)
-		(void)close(mp->device_fd); /* closing is the purpose */
-	mp->device_fd = -1;
-	if (mp->minor == 0)
+	cmek_mountpoint_close(mp);
+	if (mp->minor == 0 || !mp->is_mounted)
 		return;
 	(void)snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", mp->minor);
 	write_setting(path, "1");

@@ -39,10 +39,9 @@ enum { CMEK_UNMOUNT_GONE = 0, CMEK_UNMOUNT_DETACHED = 1, CMEK_UNMOUNT_FAILED = 2
  */
 pid_t cmek_mountpoint_unmount(const struct cmek_mountpoint *mp, enum cmek_unmount_how how);
 
-/*
- * Ends the connection, so that everybody who waits for an answer gets ENOTCONN: closes our descriptor (it is the last
- * one when the daemon is dead), and aborts it through fusectl where that is mounted.
- */
+/* Closes our descriptor of the connection. When the daemon is dead it is the last one: all who wait get ENOTCONN. */
+void cmek_mountpoint_close(struct cmek_mountpoint *mp);
+/* The same while the daemon may live: aborts the connection through fusectl, where that and our mount are there. */
 void cmek_mountpoint_abort(struct cmek_mountpoint *mp);
 
 #endif

@@ -477,7 +477,11 @@ static void clean_up(struct supervisor *s)
 	(void)wait_for_child(s, &s->daemon);
 	relay_log(s);
 	judge_daemon(s);
-	cmek_mountpoint_abort(&s->mount);
+	/*
+	 * The daemon's descriptor went with it, so this ends the connection. Aborting it by its number could hit the mount
+	 * of somebody else, who got that number after ours was unmounted.
+	 */
+	cmek_mountpoint_close(&s->mount);
 	if (s->unmounter > 0)
 		(void)wait_for_child(s, &s->unmounter);
 	if (s->mount.is_mounted) {
