@@ -317,7 +317,8 @@ static int describe_file(struct cmek_commit *commit)
 
 	if (fstat(file->fd, &st) < 0)
 		return -errno;
-	commit->unlinked = st.st_nlink == 0;
+	/* A file that was never loaded has no changes but its times, and its id is not known. */
+	commit->unlogged = st.st_nlink == 0 || !file->loaded;
 	r = cmek_handle_of(file->fd, &commit->section.handle);
 	if (r < 0)
 		return r;
@@ -411,7 +412,7 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 
 	for (i = 0; i < n; i++) {
 		results[i] = 0;
-		if (content->journal == NULL || commits[i].unlinked)
+		if (content->journal == NULL || commits[i].unlogged)
 			continue;
 		/* Fresh data that the record speaks of must be in the store before the record is. */
 		if (commits[i].in_place && fdatasync(commits[i].file->fd) < 0)
@@ -424,7 +425,7 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 	if (n_requests > 0)
 		cmek_journal_append(content->journal, requests, n_requests);
 	for (i = 0, n_requests = 0; i < n; i++) {
-		if (content->journal != NULL && !commits[i].unlinked && results[i] == 0) {
+		if (content->journal != NULL && !commits[i].unlogged && results[i] == 0) {
 			results[i] = requests[n_requests].result;
 			commits[i].seq = requests[n_requests++].seq;
 			commits[i].logged = results[i] == 0;
@@ -565,7 +566,7 @@ int cmek_commit_touch(struct cmek_ofile *file)
 		(void)pthread_rwlock_unlock(&file->lock);
 		commit.section.flags |= CMEK_FILE_TOUCH;
 		commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
-		if (r == 0 && !commit.unlinked)
+		if (r == 0 && !commit.unlogged)
 			r = cmek_journal_touch(file->content->journal, &commit.section, &file->touch);
 		file->touched = r == 0;
 		free_commit(&commit);

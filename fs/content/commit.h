@@ -24,7 +24,7 @@ struct cmek_commit {
 	bool mtime;    /* the modification time is to be set */
 	bool in_place; /* fresh data lies in the store already and must be flushed before the record */
 	bool partial;  /* not all that waits: more than one record can take, the first group comes with the last part */
-	bool unlinked; /* the file has no name any more, so there is nothing to recover */
+	bool unlogged; /* nothing to recover: the file has no name any more, or its first page can't be read */
 	bool logged;   /* seq is a durable record */
 	uint64_t seq;
 };

@@ -320,16 +320,17 @@ static int load_locked(struct cmek_ofile *file)
 
 	if (fstat(file->fd, &st) < 0)
 		return -errno;
-	if (st.st_size > (off_t)CMEK_MAP_BYTES) {
-		r = load_trailer(file, &trailer);
-		if (r < 0)
-			return r;
+	r = st.st_size >= (off_t)CMEK_MAP_BYTES ? load_trailer(file, &trailer) : -ENODATA;
+	if (r == -EBADMSG && st.st_size == (off_t)CMEK_MAP_BYTES)
+		r = -ENODATA; /* a page and nothing behind it, never sealed: what a crash leaves of a new file */
+	if (r < 0 && r != -ENODATA)
+		return r;
+	if (r == 0) {
 		for (i = 0; i < trailer.n_absent && r == 0; i++)
 			r = cmek_absent_add(&file->absent, trailer.absent[i].first, trailer.absent[i].count);
 		if (r < 0)
 			return r;
-		file->size = trailer.plain_size;
-		file->sealed_size = trailer.plain_size;
+		file->size = file->sealed_size = trailer.plain_size;
 		file->has_id = file->id_logged = true;
 	}
 	if (cmek_content_plain_size(block_size, (uint64_t)st.st_size) != file->size)

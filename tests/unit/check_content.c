@@ -724,6 +724,7 @@ static const struct {
 	{ 7000, CMEK_SIZE_MENDED, CMEK_SIZE_TRUE },
 	{ -1, CMEK_SIZE_WRONG, CMEK_SIZE_WRONG },
 	{ -19000, CMEK_SIZE_WRONG, CMEK_SIZE_WRONG },
+	{ -20000, CMEK_SIZE_WRONG, CMEK_SIZE_WRONG }, /* just its first page */
 };
 
 START_TEST(size_checked)
