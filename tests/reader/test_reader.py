@@ -671,7 +671,8 @@ class NameDamage(Case):
     def test_directory_id(self):
         link = os.path.join(self.stored("dir"), ".cmekfs.dir")
         text = os.readlink(link)
-        for bad in (text[:-2] + "A" + text[-1], text.replace("v1", "v2"), text + "A", text[:-1], text[:8] + "!" * 22,
+        other = "B" if text[-2] == "A" else "A"
+        for bad in (text[:-2] + other + text[-1], text.replace("v1", "v2"), text + "A", text[:-1], text[:8] + "!" * 22,
                     text.replace(":0001:", ":0009:"), text.replace("0001", "0001,"), text.upper()):
             os.unlink(link)
             os.symlink(bad, link)
