@@ -84,6 +84,9 @@ check_build() {
 	[ $code -eq 0 ] && [ "$passed" -gt 0 ]
 }
 
+# Integration scripts that the sanitizers run, too: those that reach much code with little data.
+sanitized=(basic_ops hostile keys mount random_ops sigterm)
+
 # integration BUILD NAME...: integration scripts with the programs of build-ci/BUILD.
 integration() {
 	local dir=$work/$1 code=0 out
@@ -284,18 +287,23 @@ job_build_clang() {
 	check_build build_clang
 }
 
-# One process for all tests of a suite: a sanitizer's report must not be lost with a forked child.
+# One process for all tests of a suite: a sanitizer's report must not be lost with a forked child. A report ends the
+# process, a mounted file system's as well, which its integration test then notices.
 job_asan() {
+	export UBSAN_OPTIONS=print_stacktrace=1
 	build asan CC=gcc CFLAGS='-O1 -g' --enable-sanitize=address,undefined
-	check_build asan CK_FORK=no UBSAN_OPTIONS=print_stacktrace=1
+	check_build asan CK_FORK=no
+	integration asan "${sanitized[@]}"
 }
 
 job_tsan() {
 	local fixed=()
+	export TSAN_OPTIONS=halt_on_error=1
 	build tsan CC=gcc CFLAGS='-O1 -g' --enable-sanitize=thread
 	# Its shadow memory collides with much address randomization.
 	setarch "$(uname -m)" -R true 2>/dev/null && fixed=(setarch "$(uname -m)" -R)
-	check_build tsan CK_FORK=no TSAN_OPTIONS=halt_on_error=1 "${fixed[@]}"
+	check_build tsan CK_FORK=no "${fixed[@]}"
+	integration tsan "${sanitized[@]}"
 }
 
 job_nonce() {
