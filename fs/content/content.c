@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/crypto.h"
 #include "fs/content/ofile.h"
@@ -15,6 +16,8 @@
 #define MAP_CACHE_DEFAULT (UINT64_C(64) << 20)
 #define COMMIT_MS_DEFAULT 5000u
 #define KEYS_KEPT 4096u
+#define QUEUED_MIN 16u
+#define QUEUED_MAX 1024u
 
 static void scratch_free(void *arg)
 {
@@ -48,6 +51,16 @@ struct cmek_scratch *cmek_scratch_get(struct cmek_content *content)
 	return scratch;
 }
 
+/* Files with changes have a descriptor each: a part of those that we may have. */
+static size_t queued_max(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / 4 > QUEUED_MAX)
+		return QUEUED_MAX;
+	return limit.rlim_cur / 4 < QUEUED_MIN ? QUEUED_MIN : (size_t)(limit.rlim_cur / 4);
+}
+
 static void set_params(struct cmek_content *content, const struct cmek_content_params *params)
 {
 	content->params = *params;
@@ -59,6 +72,7 @@ static void set_params(struct cmek_content *content, const struct cmek_content_p
 		content->params.commit_ms = COMMIT_MS_DEFAULT;
 	content->max_groups = content->params.map_cache_bytes / sizeof(struct cmek_group) + 1;
 	content->n_buckets = content->max_groups * 2 | 1;
+	content->max_queued = queued_max();
 }
 
 static int start_committer(struct cmek_content *content)

@@ -105,6 +105,7 @@ struct cmek_content {
 	struct cmek_key_cache *keys;
 	struct cmek_journal *journal; /* NULL: none */
 	uint8_t mount_id[16];
+	size_t max_queued; /* files with changes, beyond which they are committed without waiting for their time */
 	pthread_key_t scratch;
 	pthread_t committer;
 	/* files_lock: the table of files and the queue of those with changes, oldest first */

@@ -12,8 +12,6 @@
 
 /* After a commit that failed, the next try of the background is this much later. */
 #define RETRY_MS 1000u
-/* More files than this with changes (each has a descriptor open): they are committed without waiting for their time. */
-#define QUEUED_MAX 1024u
 
 int cmek_commit_exclusive(struct cmek_ofile *file)
 {
@@ -224,7 +222,7 @@ static bool wait_or_stop(struct cmek_content *content, uint64_t wait_ms)
 
 bool cmek_content_is_pressed(struct cmek_content *content)
 {
-	return content->held_bytes > content->params.held_max_bytes / 2 || content->n_queued > QUEUED_MAX;
+	return content->held_bytes > content->params.held_max_bytes / 2 || content->n_queued > content->max_queued;
 }
 
 void *cmek_committer_main(void *arg)
