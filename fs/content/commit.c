@@ -563,9 +563,9 @@ int cmek_commit_touch(struct cmek_ofile *file)
 	if (!file->touched) {
 		(void)pthread_rwlock_rdlock(&file->lock);
 		r = describe_file(&commit);
+		commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
 		(void)pthread_rwlock_unlock(&file->lock);
 		commit.section.flags |= CMEK_FILE_TOUCH;
-		commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
 		if (r == 0 && !commit.unlogged)
 			r = cmek_journal_touch(file->content->journal, &commit.section, &file->touch);
 		file->touched = r == 0;
