@@ -388,15 +388,18 @@ static int get_sections(struct cmek_reader in, uint64_t images_units, struct cme
 int cmek_record_decode(struct cmek_keyring *ring, const struct cmek_record_id *id, uint8_t *buf, size_t bytes,
 		       struct cmek_section **ret_sections, size_t *ret_n, const uint8_t **ret_images)
 {
-	uint32_t meta_len = cmek_load32(buf + 12);
 	struct cmek_section *sections;
+	uint32_t meta_len;
 	struct cmek_reader in;
 	struct iovec aad[3];
 	uint64_t said;
 	size_t head_bytes, i, n = 0;
 	int r = bytes < CMEK_RECORD_HEAD_BYTES ? -EBADMSG : cmek_record_peek(buf, id, &said);
 
-	if (r < 0 || said != bytes || meta_len > CMEK_RECORD_META_MAX)
+	if (r < 0 || said != bytes)
+		return -EBADMSG;
+	meta_len = cmek_load32(buf + 12);
+	if (meta_len > CMEK_RECORD_META_MAX)
 		return -EBADMSG;
 	head_bytes = ((size_t)CMEK_RECORD_HEAD_BYTES + meta_len + CMEK_JOURNAL_UNIT - 1) / CMEK_JOURNAL_UNIT *
 		     CMEK_JOURNAL_UNIT;
