@@ -579,7 +579,8 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 	while (journal->checkpointing)
 		(void)pthread_cond_wait(&journal->changed, &journal->lock);
 	journal->checkpointing = true;
-	while (n < journal->live_n && journal->live[journal->live_first + n].unapplied == 0)
+	/* After a failure nothing is freed any more: a flush that succeeds then says nothing of what an earlier one lost. */
+	while (journal->error == 0 && n < journal->live_n && journal->live[journal->live_first + n].unapplied == 0)
 		n++;
 	unlock(journal);
 	r = n > 0 ? journal->host.flush_store(journal->host.arg) : 0;
