@@ -33,13 +33,20 @@ int cmek_commit_exclusive(struct cmek_ofile *file)
 	return r == 0 && partial ? cmek_commit_exclusive(file) : r;
 }
 
-/* Prepares a commit; commit_lock stays held when there is one. False: nothing to do, or *ret_r says what failed. */
-static bool begin(struct cmek_ofile *file, struct cmek_commit *commit, int *ret_r)
+/*
+ * Prepares a commit; commit_lock stays held when there is one. False: nothing to do, or *ret_r says what failed, or is 1
+ * when somebody else has the lock and it is not to be waited for.
+ */
+static bool begin(struct cmek_ofile *file, bool wait, struct cmek_commit *commit, int *ret_r)
 {
 	bool needed;
 
+	*ret_r = 1;
+	if (!wait && pthread_mutex_trylock(&file->commit_lock) != 0)
+		return false;
+	if (wait)
+		(void)pthread_mutex_lock(&file->commit_lock);
 	*ret_r = 0;
-	(void)pthread_mutex_lock(&file->commit_lock);
 	needed = cmek_commit_needed(file);
 	if (needed) {
 		(void)pthread_rwlock_rdlock(&file->lock);
@@ -100,7 +107,11 @@ static void commit_files(struct cmek_ofile **files, size_t n, int *results)
 	batch.n = 0;
 	batch.images_bytes = 0;
 	for (i = 0; i < n; i++) {
-		if (!begin(files[i], &commit, results + i))
+		/*
+		 * With one lock held no other is waited for: another thread can have the same files in another order, and a
+		 * file that was queued again meanwhile can be here twice. Those follow alone.
+		 */
+		if (!begin(files[i], batch.n == 0, &commit, results + i))
 			continue;
 		if (batch.images_bytes + commit.images_bytes > max)
 			end_batch(&batch);
