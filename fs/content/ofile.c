@@ -74,7 +74,7 @@ static struct cmek_ofile *ofile_new(struct cmek_content *content, uint64_t node)
 	file->node = node;
 	file->fd = -1;
 	file->refs = 1;
-	file->metadata_changed = true; /* not known: it may be new */
+	file->metadata_changes = 1; /* not known: it may be new */
 	(void)pthread_mutex_init(&file->commit_lock, NULL);
 	(void)pthread_rwlockattr_init(&attr);
 	/* Extending writers must not starve behind a stream of readers; nobody takes the lock twice. */

@@ -77,7 +77,8 @@ struct cmek_ofile {
 	bool has_id;
 	bool id_logged;     /* a record or the store's first page has this file id; guarded by commit_lock */
 	uint64_t sealed_size; /* the size that the newest record, or the store's first page, has; guarded by commit_lock */
-	atomic_bool metadata_changed; /* since the store file was last flushed, as far as known */
+	/* What is not known to be durable of the store file itself: changes counted, and how many a flush has covered. */
+	atomic_uint metadata_changes, metadata_flushed;
 	atomic_bool touched; /* a durable record says that fresh data is being written in place */
 	struct cmek_journal_touch *touch; /* that one; guarded by commit_lock */
 	uint8_t file_id[CMEK_FILE_ID_LEN];

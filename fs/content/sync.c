@@ -139,34 +139,42 @@ int cmek_content_commit(struct cmek_ofile *file)
 	return r;
 }
 
+/* Flushes the store file. Covered by it are the changes that were counted before; another thread may have more. */
+static int flush_file(struct cmek_ofile *file, unsigned changes, bool datasync)
+{
+	unsigned flushed = atomic_load(&file->metadata_flushed);
+
+	if ((datasync ? fdatasync(file->fd) : fsync(file->fd)) < 0)
+		return -errno;
+	while (!datasync && (int)(changes - flushed) > 0 &&
+	       !atomic_compare_exchange_weak(&file->metadata_flushed, &flushed, changes))
+		;
+	return 0;
+}
+
 int cmek_content_sync(struct cmek_ofile *file, bool datasync)
 {
-	bool flush = file->content->journal == NULL;
-	int r;
-
 	/* Taken before the work: a change that comes meanwhile asks for another flush. */
-	if (atomic_exchange(&file->metadata_changed, false))
-		flush = true;
-	r = cmek_content_commit(file);
+	unsigned changes = atomic_load(&file->metadata_changes);
+	bool journal = file->content->journal != NULL;
+	int r = cmek_content_commit(file);
+
 	/*
 	 * The journal answers for contents, size and time. Without one: always, because an earlier commit may have been
-	 * written and not flushed, by this opening or one before it.
+	 * written and not flushed, by this opening or one before it. With one: all of the metadata whoever asks, so that
+	 * a later fsync need not ask what this one left out.
 	 */
-	if (r == 0 && flush && (datasync ? fdatasync(file->fd) : fsync(file->fd)) < 0) {
-		r = -errno;
-		cmek_ofile_fail(file, r, "the store could not flush the file");
+	if (r == 0 && (!journal || atomic_load(&file->metadata_flushed) != changes)) {
+		r = flush_file(file, changes, datasync && !journal);
+		if (r < 0)
+			cmek_ofile_fail(file, r, "the store could not flush the file");
 	}
-	if (r < 0) {
-		if (flush)
-			cmek_ofile_metadata_changed(file);
-		return r;
-	}
-	return cmek_ofile_flush(file);
+	return r < 0 ? r : cmek_ofile_flush(file);
 }
 
 void cmek_ofile_metadata_changed(struct cmek_ofile *file)
 {
-	atomic_store(&file->metadata_changed, true);
+	(void)atomic_fetch_add(&file->metadata_changes, 1);
 }
 
 /* Takes up to CMEK_COMMITS_MAX files that have waited min_age_ms off the queue and commits them. How many, or -errno. */
