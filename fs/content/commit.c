@@ -22,6 +22,7 @@ struct cmek_taken_group {
 	struct cmek_group *group;
 	enum { LISTED, CLEANED, BORROWED } was; /* from the file's list, and not yet or already looked at; or just needed */
 	uint64_t stored[2];                     /* bit i: the page of this commit has an entry for block i */
+	uint64_t fresh[2];                      /* those of them that were not live before */
 	uint64_t version;                       /* held blocks up to this version are in this commit */
 };
 
@@ -144,8 +145,10 @@ static int add_group(struct cmek_commit *commit, struct cmek_taken_group *t, str
 		if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
 			t->stored[i / 64] |= UINT64_C(1) << (i % 64);
 	/* From now on a record may name these blocks, so they are not to be overwritten in place. */
-	group->live[0] |= t->stored[0];
-	group->live[1] |= t->stored[1];
+	for (i = 0; i < 2; i++) {
+		t->fresh[i] = t->stored[i] & ~group->live[i];
+		group->live[i] |= t->stored[i];
+	}
 	t->version = atomic_load(&commit->file->content->held_version);
 	if (t->was == LISTED) {
 		group->dirty = false;
@@ -343,13 +346,18 @@ static void free_commit(struct cmek_commit *commit)
 	memset(commit, 0, sizeof(*commit));
 }
 
-static void give_back_group(struct cmek_taken_group *t)
+static void give_back_group(struct cmek_taken_group *t, bool tried)
 {
 	struct cmek_group *group = t->group;
 	struct cmek_ofile *file = group->file;
 	bool listed;
 
 	(void)pthread_rwlock_wrlock(&group->lock);
+	/* Without a record the blocks that are in place are fresh as before: the next commit has to flush and list them. */
+	if (!tried) {
+		group->live[0] &= ~t->fresh[0];
+		group->live[1] &= ~t->fresh[1];
+	}
 	/* one that a writer changed again is on the list already, with a reference of its own */
 	listed = t->was == BORROWED || (t->was == CLEANED && group->dirty);
 	if (!listed) {
@@ -372,7 +380,7 @@ static void give_back(struct cmek_commit *commit)
 	size_t i;
 
 	for (i = 0; i < commit->n_groups; i++)
-		give_back_group(commit->groups + i);
+		give_back_group(commit->groups + i, commit->tried);
 	(void)pthread_mutex_lock(&file->dirty_lock);
 	file->size_dirty |= commit->size;
 	file->mtime_dirty |= commit->mtime;
@@ -412,10 +420,12 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 
 	for (i = 0; i < n; i++) {
 		results[i] = 0;
+		commits[i].tried = true;
 		if (content->journal == NULL || commits[i].unlogged)
 			continue;
 		/* Fresh data that the record speaks of must be in the store before the record is. */
-		if (commits[i].in_place && fdatasync(commits[i].file->fd) < 0)
+		commits[i].tried = !commits[i].in_place || fdatasync(commits[i].file->fd) == 0;
+		if (!commits[i].tried)
 			results[i] = -errno;
 		else
 			requests[n_requests++] = (struct cmek_journal_request){ .section = &commits[i].section,

@@ -25,6 +25,7 @@ struct cmek_commit {
 	bool in_place; /* fresh data lies in the store already and must be flushed before the record */
 	bool partial;  /* not all that waits: more than one record can take, the first group comes with the last part */
 	bool unlogged; /* nothing to recover: the file has no name any more, or its first page can't be read */
+	bool tried;    /* the journal may have it, or, without one, the store */
 	bool logged;   /* seq is a durable record */
 	uint64_t seq;
 };
