@@ -553,11 +553,12 @@ static void forget_unapplied(struct cmek_ofile *file)
 	file->n_unapplied = 0;
 }
 
-void cmek_commit_forget_records(struct cmek_ofile *file)
+void cmek_commit_drop_records(struct cmek_ofile *file, bool in_place)
 {
 	if (file->touch != NULL)
 		untouch(file);
-	forget_unapplied(file);
+	if (in_place)
+		forget_unapplied(file);
 	free(file->unapplied);
 	file->unapplied = NULL;
 }

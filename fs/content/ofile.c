@@ -38,9 +38,11 @@ int cmek_ofile_table_new(struct cmek_content *content)
 
 static void ofile_destroy(struct cmek_ofile *file)
 {
+	bool failed = cmek_commit_needed(file);
+
 	cmek_group_drop_from(file, 0);
 	cmek_absent_done(&file->absent);
-	cmek_commit_forget_records(file);
+	cmek_commit_drop_records(file, !failed);
 	if (file->fd >= 0)
 		(void)close(file->fd); /* nothing is deferred to the close of a store file that fsync would not have told */
 	(void)pthread_mutex_destroy(&file->commit_lock);

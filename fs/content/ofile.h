@@ -184,8 +184,11 @@ static inline bool cmek_group_is_live(const struct cmek_group *group, unsigned i
 /* read.c: plaintext of one whole block into plain (len bytes, its plain length); group.lock held, either way. */
 int cmek_block_read_locked(struct cmek_group *group, uint64_t block, uint32_t len, uint8_t *plain);
 
-/* commit.c: the file's records are not needed any more, nothing of it waits. Frees the notes of them. */
-void cmek_commit_forget_records(struct cmek_ofile *file);
+/*
+ * commit.c: frees the notes of the file's records. in_place: they are not needed any more. Else they stay in the journal,
+ * for the next mount: what they say could not be written, and may have been written in part.
+ */
+void cmek_commit_drop_records(struct cmek_ofile *file, bool in_place);
 /* Something waits to go to the store. */
 bool cmek_commit_needed(struct cmek_ofile *file);
 
