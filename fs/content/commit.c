@@ -428,9 +428,12 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 		if (!commits[i].tried)
 			results[i] = -errno;
 		else
-			requests[n_requests++] = (struct cmek_journal_request){ .section = &commits[i].section,
-										.images = commits[i].images,
-										.images_bytes = commits[i].images_bytes };
+			requests[n_requests++] = (struct cmek_journal_request){
+				.section = &commits[i].section,
+				.images = commits[i].images,
+				.images_bytes = commits[i].images_bytes,
+				.ends = commits[i].size || commits[i].partial ? commits[i].file->touch : NULL,
+			};
 	}
 	if (n_requests > 0)
 		cmek_journal_append(content->journal, requests, n_requests);

@@ -41,7 +41,9 @@ struct live {
 struct cmek_journal_touch {
 	struct cmek_journal_touch *prev, *next;
 	struct cmek_section section;
-	uint64_t seq; /* of its newest record */
+	uint64_t seq;       /* of its newest record */
+	bool ended;         /* a newer record of the file is there: not to be repeated any more */
+	bool repeating;     /* its section is being read, without the lock */
 };
 
 struct cmek_journal {
@@ -391,6 +393,8 @@ static void lead_locked(struct cmek_journal *j)
 		j->counters.appends += n;
 	}
 	for (request = batch; request != NULL; request = request->next) {
+		if (r == 0 && request->ends != NULL)
+			request->ends->ended = true; /* before anybody else can write */
 		request->seq = seq;
 		request->result = r;
 		request->done = true;
@@ -490,7 +494,7 @@ void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touc
 	if (touch == NULL)
 		return;
 	lock(journal);
-	while (journal->writing) /* it may be among those that are repeated now */
+	while (touch->repeating)
 		(void)pthread_cond_wait(&journal->changed, &journal->lock);
 	*(touch->prev != NULL ? &touch->prev->next : &journal->touches) = touch->next;
 	if (touch->next != NULL)
@@ -516,15 +520,17 @@ static int repeat_touches_locked(struct cmek_journal *j, uint64_t seq)
 	while (j->writing)
 		(void)pthread_cond_wait(&j->changed, &j->lock);
 	for (touch = j->touches; touch != NULL; touch = touch->next)
-		n += touch->seq < seq;
+		n += touch->seq < seq && !touch->ended;
 	if (n == 0)
 		return 0;
 	sections = calloc(n, sizeof(*sections));
 	if (sections == NULL)
 		return -ENOMEM;
-	for (touch = j->touches, n = 0; touch != NULL; touch = touch->next)
-		if (touch->seq < seq)
+	for (touch = j->touches, n = 0; touch != NULL; touch = touch->next) {
+		touch->repeating = touch->seq < seq && !touch->ended;
+		if (touch->repeating)
 			sections[n++] = &touch->section;
+	}
 	bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
 	if (!place_locked(j, bytes, 0, &off))
 		r = -ENOSPC;
@@ -544,10 +550,12 @@ static int repeat_touches_locked(struct cmek_journal *j, uint64_t seq)
 		else if (r < 0)
 			take_back_locked(j, off);
 		for (touch = j->touches; r == 0 && touch != NULL; touch = touch->next)
-			if (touch->seq < seq)
+			if (touch->repeating)
 				touch->seq = new_seq;
-		(void)pthread_cond_broadcast(&j->changed);
 	}
+	for (touch = j->touches; touch != NULL; touch = touch->next)
+		touch->repeating = false;
+	(void)pthread_cond_broadcast(&j->changed);
 	free(sections);
 	return r;
 }

@@ -49,11 +49,14 @@ uint64_t cmek_journal_append_max(const struct cmek_journal *journal);
  */
 uint64_t cmek_journal_batch_max(const struct cmek_journal *journal);
 
+struct cmek_journal_touch;
+
 /* One section with its images (images_bytes: a multiple of 4096, at most cmek_journal_append_max()). */
 struct cmek_journal_request {
 	struct cmek_section *section;
 	const uint8_t *images;
 	size_t images_bytes;
+	struct cmek_journal_touch *ends; /* the touch of the file, if the record takes its place; NULL: none */
 	/* answered: */
 	int result;   /* 0 or -errno */
 	uint64_t seq; /* names the record for cmek_journal_applied() */
@@ -81,8 +84,8 @@ void cmek_journal_not_applied(struct cmek_journal *journal, uint64_t seq);
  * Touches: a record that must be found by replay for as long as its file is being written in place, however long that
  * takes and whatever else is appended. The journal repeats it when the space of its record is wanted.
  * cmek_journal_touch() returns when it is durable, and takes over what section holds (zeroing it) on success.
+ * It is never repeated behind a record that ends it, which would take the file back to the older state.
  */
-struct cmek_journal_touch;
 int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section,
 		       struct cmek_journal_touch **ret_touch);
 /* A newer record of the file is durable, or the file is gone. NULL allowed. */
