@@ -21,6 +21,7 @@ enum {
 	SUPER_FLAG_EMPTY = 1,
 	RECORD_AAD_BYTES = 72, /* the head up to the tag */
 	RECORD_TAG = 72,
+	RECORD_RESERVED = 88,
 	ITEM_HEAD_BYTES = 8,
 	ITEM_FILE = 1,
 	FILE_FIXED_BYTES = 8 + 4 + 16 + 4 + 8 + 8 + 4, /* a FILE body without handle and path */
@@ -403,7 +404,8 @@ int cmek_record_decode(struct cmek_keyring *ring, const struct cmek_record_id *i
 		return -EBADMSG;
 	head_bytes = ((size_t)CMEK_RECORD_HEAD_BYTES + meta_len + CMEK_JOURNAL_UNIT - 1) / CMEK_JOURNAL_UNIT *
 		     CMEK_JOURNAL_UNIT;
-	if (head_bytes > bytes)
+	if (head_bytes > bytes || !cmek_is_zero(buf + RECORD_RESERVED, CMEK_RECORD_HEAD_BYTES - RECORD_RESERVED) ||
+	    !cmek_is_zero(buf + CMEK_RECORD_HEAD_BYTES + meta_len, head_bytes - CMEK_RECORD_HEAD_BYTES - meta_len))
 		return -EBADMSG;
 	record_aad(id, buf, aad);
 	aad[2] = (struct iovec){ buf + head_bytes, bytes - head_bytes };
@@ -417,6 +419,8 @@ int cmek_record_decode(struct cmek_keyring *ring, const struct cmek_record_id *i
 	if (sections == NULL)
 		return -ENOMEM;
 	r = get_sections(in, (bytes - head_bytes) / CMEK_JOURNAL_UNIT, sections, &n);
+	if (r == -EBADMSG)
+		r = -EUCLEAN; /* ours, and wrong: not how a log ends */
 	if (r < 0) {
 		for (i = 0; i < n; i++)
 			cmek_section_done(sections + i);

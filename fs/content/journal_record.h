@@ -93,8 +93,8 @@ int cmek_record_peek(const uint8_t head[CMEK_RECORD_HEAD_BYTES], const struct cm
 		     uint64_t *ret_bytes);
 /*
  * Opens a whole record of `bytes` bytes. *ret_sections: a malloced array of n malloced-inside sections (free each by
- * cmek_section_done()); *ret_images: where in buf the images begin. -EBADMSG when it does not authenticate or is not
- * well formed; -ENOKEY, -EKEYREVOKED from the ring.
+ * cmek_section_done()); *ret_images: where in buf the images begin. -EBADMSG when it does not authenticate, -EUCLEAN when
+ * it does and is not well formed; -ENOKEY, -EKEYREVOKED from the ring.
  */
 int cmek_record_decode(struct cmek_keyring *ring, const struct cmek_record_id *id, uint8_t *buf, size_t bytes,
 		       struct cmek_section **ret_sections, size_t *ret_n, const uint8_t **ret_images);

@@ -126,6 +126,26 @@ static int add_image(struct file_state *state, uint64_t place, uint32_t len, con
 	return 0;
 }
 
+/* Sizes and places are of a file that can be, and no image reaches behind its place. */
+static bool makes_sense(uint32_t block_size, const struct cmek_section *section)
+{
+	uint64_t size = section->plain_size, groups = cmek_group_count(block_size, size);
+	const struct cmek_item *item = section->items;
+	size_t i;
+
+	if (size > cmek_plain_size_max(block_size))
+		return false;
+	for (i = 0; i < section->n_items; i++, item++) {
+		if (item->type == CMEK_ITEM_MAP && item->first >= groups)
+			return false;
+		if (item->type == CMEK_ITEM_BLOCK &&
+		    (item->first / CMEK_GROUP_BLOCKS >= groups ||
+		     item->count > cmek_block_plain_len(block_size, size, item->first)))
+			return false;
+	}
+	return true;
+}
+
 static int reduce_section(struct replay *rp, struct cmek_section *section, const uint8_t *images)
 {
 	struct file_state *state = find_state(rp, section);
@@ -135,6 +155,8 @@ static int reduce_section(struct replay *rp, struct cmek_section *section, const
 
 	if (state == NULL)
 		return -ENOMEM;
+	if (!makes_sense(block_size, section))
+		return -EUCLEAN;
 	free(state->path);
 	state->path = section->path;
 	section->path = NULL;
@@ -464,13 +486,16 @@ static int replay_journal(struct cmek_keyring *ring, const struct cmek_replay_pa
 			  struct cmek_replay_result *result)
 {
 	struct replay rp = { .params = params, .result = result, .ring = ring, .name = name };
+	struct stat st;
 	size_t i;
 	int r;
 
-	rp.fd = openat(params->meta_fd, name, (params->dry_run ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_CLOEXEC);
+	/* not waiting for whoever would write to a FIFO */
+	rp.fd = openat(params->meta_fd, name,
+		       (params->dry_run ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (rp.fd < 0)
 		return -errno;
-	r = replay_open_journal(&rp);
+	r = fstat(rp.fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? replay_open_journal(&rp) : -EBADMSG;
 	for (i = 0; i < rp.n_files; i++) {
 		free(rp.files[i].path);
 		free(rp.files[i].images);
@@ -487,6 +512,8 @@ static int fail(struct cmek_error *err, const char *name, int r)
 {
 	if (r == -EBADMSG)
 		return cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, ".cmekfs/%s: no superblock of it authenticates", name);
+	if (r == -EUCLEAN)
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EUCLEAN, ".cmekfs/%s: a record of it makes no sense", name);
 	if (r == -ENOKEY || r == -EKEYREVOKED)
 		return cmek_error_set(err, CMEK_E_UNSUPPORTED, -r,
 				      ".cmekfs/%s is under a data key that the header does not have", name);

@@ -28,7 +28,7 @@ struct cmek_replay_result {
 };
 
 /*
- * Kinds: tampered (a journal that does not open), system (the store failed; the journal is kept and nothing is lost),
+ * Kinds: tampered (a journal that does not open), bad-format (an authentic record that makes no sense), system (the store failed; the journal is kept and nothing is lost),
  * unsupported (a journal under a DEK that the header does not have).
  */
 int cmek_replay(struct cmek_keyring *ring, const struct cmek_replay_params *params,
