@@ -37,6 +37,7 @@ struct file_state {
 	char *path;
 	uint8_t file_id[CMEK_FILE_ID_LEN];
 	bool new_id, touch, has_mtime;
+	bool sought; /* its handle can't be opened without privileges: whoever has it is looked for in the store */
 	uint64_t plain_size;
 	struct timespec mtime;
 	struct image *images;
@@ -354,22 +355,11 @@ static int apply_state(const struct replay *rp, const struct file_state *state, 
 	return r;
 }
 
-static int apply_file(const struct replay *rp, const struct file_state *state)
+/* Applies to an open file, which is closed; counts what came of it. */
+static int apply_to(const struct replay *rp, const struct file_state *state, int fd)
 {
-	bool by_handle = rp->handles && state->handle.len > 0;
-	int r, fd = by_handle ? open_by_handle(rp, state) : open_by_path(rp, state->path);
+	int r = check_identity(state, fd);
 
-	if (fd == -ESTALE && by_handle) {
-		rp->result->gone++;
-		return 0;
-	}
-	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EINVAL || fd == -EISDIR) {
-		rp->result->lost++;
-		return 0;
-	}
-	if (fd < 0)
-		return fd;
-	r = check_identity(state, fd);
 	if (r == 0)
 		r = apply_state(rp, state, fd);
 	(void)close(fd); /* it was flushed */
@@ -378,6 +368,111 @@ static int apply_file(const struct replay *rp, const struct file_state *state)
 		return 0;
 	}
 	rp->result->files++;
+	return r;
+}
+
+static int apply_file(const struct replay *rp, struct file_state *state)
+{
+	bool by_handle = rp->handles && state->handle.len > 0;
+	int fd = by_handle ? open_by_handle(rp, state) : open_by_path(rp, state->path);
+
+	if (fd == -ESTALE && by_handle) {
+		rp->result->gone++;
+		return 0;
+	}
+	if (fd == -EPERM && by_handle) {
+		state->sought = true;
+		return 0;
+	}
+	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EINVAL || fd == -EISDIR) {
+		rp->result->lost++;
+		return 0;
+	}
+	return fd < 0 ? fd : apply_to(rp, state, fd);
+}
+
+/* ---- files by handle where handles can't be opened ---- */
+
+static struct file_state *find_sought(struct replay *rp, const struct cmek_file_handle *handle)
+{
+	size_t i;
+
+	for (i = 0; i < rp->n_files; i++) {
+		const struct cmek_file_handle *h = &rp->files[i].handle;
+
+		if (rp->files[i].sought && h->type == handle->type && h->len == handle->len &&
+		    memcmp(h->bytes, handle->bytes, h->len) == 0)
+			return rp->files + i;
+	}
+	return NULL;
+}
+
+/* One name of a directory: a file that is sought is brought to its state. */
+static int visit_file(struct replay *rp, int dir, const char *name)
+{
+	struct cmek_file_handle handle;
+	struct file_state *state;
+	int r, fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	r = cmek_handle_of(fd, &handle);
+	(void)close(fd);
+	state = r == 0 ? find_sought(rp, &handle) : NULL;
+	if (state == NULL)
+		return r;
+	state->sought = false;
+	fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : apply_to(rp, state, fd);
+}
+
+/* The directory fd, which is closed, and all below it. */
+static int visit_dir(struct replay *rp, int fd)
+{
+	DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+	struct stat st;
+	int sub, r = 0;
+
+	if (dir == NULL) {
+		r = -errno;
+		(void)close(fd);
+		return r;
+	}
+	while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (S_ISREG(st.st_mode)) {
+			r = visit_file(rp, fd, entry->d_name);
+		} else if (S_ISDIR(st.st_mode)) {
+			sub = openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			r = sub >= 0 ? visit_dir(rp, sub) : -errno;
+		}
+	}
+	if (r == 0 && errno != 0)
+		r = -errno;
+	(void)closedir(dir);
+	return r;
+}
+
+/*
+ * Files that can't be opened by handle, which needs CAP_DAC_READ_SEARCH: the handles of the store's files tell. A file
+ * that is nowhere was deleted, like one whose handle is stale. What can't be read ends the search: all may be there.
+ */
+static int apply_sought(struct replay *rp)
+{
+	size_t i, n = 0;
+	int fd, r;
+
+	for (i = 0; i < rp->n_files; i++)
+		n += rp->files[i].sought;
+	if (n == 0)
+		return 0;
+	fd = openat(rp->params->store_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = fd >= 0 ? visit_dir(rp, fd) : -errno;
+	for (i = 0; r == 0 && i < rp->n_files; i++)
+		rp->result->gone += rp->files[i].sought;
 	return r;
 }
 
@@ -475,6 +570,8 @@ static int replay_open_journal(struct replay *rp)
 	}
 	for (i = 0; r == 0 && i < rp->n_files; i++)
 		r = apply_file(rp, rp->files + i);
+	if (r == 0)
+		r = apply_sought(rp);
 	if (r == 0)
 		r = mark_empty(rp);
 	if (r == 0 && rp->result->lost > 0)
