@@ -1,0 +1,938 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Replay of journals that are written by hand, record by record: which image of a place is the last one, which file a
+ * record means, and what is left alone. Blocks here are patterns: replay writes the sealed bytes that it finds.
+ */
+#include "config.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "fs/content/block_map.h"
+#include "fs/content/map_page.h"
+#include "tests/unit/journal_fixture.h"
+
+enum { BLOCK = 4096, JOURNAL_BYTES = 4 << 20 };
+
+static struct jf_store store;
+
+/* The journal that a test writes. */
+static struct {
+	int fd;
+	struct cmek_journal_super super;
+	uint64_t off, seq; /* of the next record */
+} journal;
+
+/* The section that a test builds. */
+static struct cmek_section section;
+static uint8_t *images;
+static size_t images_bytes;
+
+static void write_super(void)
+{
+	uint8_t buf[JF_UNIT];
+
+	journal.super.sequence++;
+	ck_assert_int_eq(cmek_journal_super_encode(store.ring, jf_volume, &journal.super, buf), 0);
+	ck_assert_int_eq(cmek_pwrite_full(journal.fd, buf, sizeof(buf), journal.super.sequence % 2 * JF_UNIT), 0);
+}
+
+/* own: the superblock names this file; else it is a copy of another one. */
+static void journal_make(const char *name, bool own)
+{
+	journal.fd = openat(store.meta_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	ck_assert_int_ge(journal.fd, 0);
+	ck_assert_int_eq(ftruncate(journal.fd, JOURNAL_BYTES), 0);
+	journal.super = (struct cmek_journal_super){ .length_bytes = JOURNAL_BYTES, .tail_off = CMEK_JOURNAL_RECORDS_AT,
+						 .tail_seq = 1, .dek_next = 2 };
+	memcpy(journal.super.mount_id, jf_mount, sizeof(jf_mount));
+	ck_assert_int_eq(cmek_handle_of(journal.fd, &journal.super.handle), 0);
+	if (!own)
+		journal.super.handle.bytes[0] ^= 1;
+	write_super();
+	journal.off = CMEK_JOURNAL_RECORDS_AT;
+	journal.seq = 1;
+}
+
+static void setup(void)
+{
+	jf_store_init(&store);
+	memset(&section, 0, sizeof(section));
+	images = NULL;
+	images_bytes = 0;
+	journal.fd = -1;
+}
+
+static void teardown(void)
+{
+	if (journal.fd >= 0)
+		close(journal.fd);
+	jf_store_done(&store);
+}
+
+/* ---- files ---- */
+
+static void file_id_of(unsigned id, uint8_t file_id[CMEK_FILE_ID_LEN])
+{
+	memset(file_id, (int)id, CMEK_FILE_ID_LEN);
+}
+
+/* A page with the clear head of a file; what is behind it is a pattern. */
+static void page_of(unsigned id, unsigned version, uint8_t page[CMEK_MAP_BYTES])
+{
+	jf_fill(page, CMEK_MAP_BYTES, version);
+	memcpy(page, "CMK\1", 4);
+	cmek_store32(page + 4, 1);
+	cmek_store64(page + 8, 5);
+	file_id_of(id, page + 32);
+}
+
+/* A stored file: pages of this id, blocks of pattern 0. */
+static void store_file(const char *name, unsigned id, uint64_t plain_size)
+{
+	int fd = openat(store.store_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	uint64_t size = cmek_stored_size(BLOCK, plain_size), g;
+	uint8_t *buf = calloc(1, size + 1), page[CMEK_MAP_BYTES];
+
+	ck_assert_int_ge(fd, 0);
+	for (g = 0; g < cmek_group_count(BLOCK, plain_size); g++) {
+		page_of(id, 0, page);
+		memcpy(buf + cmek_map_stored_off(BLOCK, g), page, sizeof(page));
+	}
+	ck_assert_int_eq(cmek_pwrite_full(fd, buf, size, 0), 0);
+	close(fd);
+	free(buf);
+}
+
+static uint64_t stored_size(const char *name)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstatat(store.store_fd, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+	return (uint64_t)st.st_size;
+}
+
+/* Version of the pattern that a block (or page) of a stored file has; 0 also for zeros. */
+static void check_block(const char *name, uint64_t block, size_t len, unsigned version)
+{
+	uint8_t got[65536], want[65536] = { 0 };
+	int fd = openat(store.store_fd, name, O_RDONLY | O_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	if (version != 0)
+		jf_fill(want, len, version);
+	ck_assert_int_eq(cmek_pread_full(fd, got, len, cmek_block_stored_off(BLOCK, block)), len);
+	ck_assert_msg(memcmp(got, want, len) == 0, "%s: block %llu has not version %u", name,
+		      (unsigned long long)block, version);
+	close(fd);
+}
+
+static void check_page(const char *name, uint64_t group, unsigned id, unsigned version)
+{
+	uint8_t got[CMEK_MAP_BYTES], want[CMEK_MAP_BYTES];
+	int fd = openat(store.store_fd, name, O_RDONLY | O_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	page_of(id, version, want);
+	ck_assert_int_eq(cmek_pread_full(fd, got, sizeof(got), cmek_map_stored_off(BLOCK, group)), sizeof(got));
+	ck_assert_msg(memcmp(got, want, sizeof(got)) == 0, "%s: page %llu has not version %u", name,
+		      (unsigned long long)group, version);
+	close(fd);
+}
+
+/* ---- records ---- */
+
+/* Begins a section about a file; by_handle: names it as it is now. */
+static void about(const char *name, unsigned id, uint64_t plain_size, unsigned flags, bool by_handle)
+{
+	int fd;
+
+	section.path = strdup(name);
+	file_id_of(id, section.file_id);
+	section.plain_size = plain_size;
+	section.flags = flags;
+	section.mtime = (struct timespec){ 1600000000 + (time_t)plain_size, 42 };
+	if (!by_handle)
+		return;
+	fd = openat(store.store_fd, name, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(cmek_handle_of(fd, &section.handle), 0);
+	close(fd);
+	free(section.path);
+	section.path = strdup("not/the/path"); /* that the handle goes first */
+}
+
+static void block(uint64_t at, size_t len, unsigned version)
+{
+	uint8_t buf[65536];
+
+	jf_fill(buf, len, version);
+	jf_add(&section, CMEK_ITEM_BLOCK, at, buf, len, &images, &images_bytes);
+}
+
+static void page(uint64_t group, unsigned id, unsigned version)
+{
+	uint8_t buf[CMEK_MAP_BYTES];
+
+	page_of(id, version, buf);
+	jf_add(&section, CMEK_ITEM_MAP, group, buf, sizeof(buf), &images, &images_bytes);
+}
+
+static void range(enum cmek_item_type type, uint64_t first, uint64_t count)
+{
+	ck_assert_int_eq(cmek_section_add(&section, type, first, count, 0), 0);
+}
+
+static struct cmek_record_id next_id(void)
+{
+	struct cmek_record_id id = { .seq = journal.seq };
+
+	memcpy(id.volume, jf_volume, sizeof(id.volume));
+	memcpy(id.mount_id, journal.super.mount_id, sizeof(id.mount_id));
+	return id;
+}
+
+/* Ends the section: a record, of which the first `keep` bytes reach the disk. Returns its length. */
+static size_t record_cut(size_t keep)
+{
+	struct cmek_record_id id = next_id();
+	size_t bytes;
+	uint8_t *buf = jf_record(store.ring, &id, &section, images, images_bytes, &bytes);
+
+	ck_assert_uint_le(journal.off + bytes, journal.super.length_bytes);
+	ck_assert_int_eq(cmek_pwrite_full(journal.fd, buf, keep < bytes ? keep : bytes, journal.off), 0);
+	journal.off += bytes;
+	journal.seq++;
+	free(buf);
+	free(images);
+	images = NULL;
+	images_bytes = 0;
+	cmek_section_done(&section);
+	return bytes;
+}
+
+static size_t record(void)
+{
+	return record_cut(SIZE_MAX);
+}
+
+static struct cmek_replay_result replay(void)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+
+	ck_assert_msg(jf_replay(&store, BLOCK, false, &result, &err) == 0, "%s", err.text);
+	return result;
+}
+
+static bool is_empty(void)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+
+	ck_assert_int_eq(jf_replay(&store, BLOCK, true, &result, &err), 0);
+	return result.journals == 0;
+}
+
+static unsigned count_lost(void)
+{
+	int fd = openat(store.meta_fd, "lost", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct dirent *entry;
+	unsigned n = 0;
+	DIR *dir;
+
+	if (fd < 0)
+		return 0;
+	dir = fdopendir(fd);
+	while ((entry = readdir(dir)) != NULL)
+		n += entry->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+/* ---- the final state ---- */
+
+START_TEST(last_image_wins)
+{
+	struct cmek_replay_result result;
+	struct stat st;
+
+	store_file("f", 1, 3 * BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, 3 * BLOCK, CMEK_FILE_MTIME, true);
+	page(0, 1, 1);
+	block(0, BLOCK, 1);
+	block(1, BLOCK, 1);
+	record();
+	about("f", 1, 3 * BLOCK - 10, CMEK_FILE_MTIME, true);
+	page(0, 1, 2);
+	block(1, BLOCK, 2);
+	block(2, BLOCK - 10, 2);
+	record();
+	about("f", 1, 4 * BLOCK + 5, CMEK_FILE_MTIME, true);
+	page(0, 1, 3);
+	block(4, 5, 3);
+	block(2, BLOCK, 3);
+	record();
+	result = replay();
+	ck_assert_uint_eq(result.journals, 1);
+	ck_assert_uint_eq(result.records, 3);
+	ck_assert_uint_eq(result.files, 1);
+	ck_assert_uint_eq(result.lost + result.gone + result.rolled_back, 0);
+	check_page("f", 0, 1, 3);
+	check_block("f", 0, BLOCK, 1);
+	check_block("f", 1, BLOCK, 2);
+	check_block("f", 2, BLOCK, 3);
+	check_block("f", 3, BLOCK, 0);
+	check_block("f", 4, 5, 3);
+	ck_assert_uint_eq(stored_size("f"), cmek_stored_size(BLOCK, 4 * BLOCK + 5));
+	ck_assert_int_eq(fstatat(store.store_fd, "f", &st, 0), 0);
+	ck_assert_int_eq(st.st_mtim.tv_sec, 1600000000 + 4 * BLOCK + 5);
+	ck_assert_int_eq(st.st_mtim.tv_nsec, 42);
+	ck_assert(is_empty());
+	ck_assert_uint_eq(replay().journals, 0);
+}
+END_TEST
+
+START_TEST(mtime_only_if_asked)
+{
+	struct stat before, after;
+
+	store_file("f", 1, BLOCK);
+	ck_assert_int_eq(fstatat(store.store_fd, "f", &before, 0), 0);
+	journal_make("journal.0", true);
+	about("f", 1, BLOCK, 0, true);
+	record();
+	replay();
+	ck_assert_int_eq(fstatat(store.store_fd, "f", &after, 0), 0);
+	ck_assert_int_ne(after.st_mtim.tv_sec, 1600000000 + BLOCK);
+	(void)before;
+}
+END_TEST
+
+/* A smaller size outdates what lies behind it, also when the file grew again. */
+START_TEST(size_cuts)
+{
+	uint64_t group = cmek_group_plain_bytes(BLOCK);
+
+	store_file("f", 1, BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, 2 * group, 0, true);
+	page(0, 1, 1);
+	page(1, 1, 1);
+	block(1, BLOCK, 1);
+	block(2, BLOCK, 1);
+	block(CMEK_GROUP_BLOCKS, BLOCK, 1);
+	record();
+	about("f", 1, 2 * BLOCK - 1, 0, true);
+	page(0, 1, 2);
+	record();
+	about("f", 1, 2 * group, 0, true);
+	page(0, 1, 3);
+	record();
+	ck_assert_uint_eq(replay().pages, 3); /* all of group 0, none of group 1 */
+	check_page("f", 0, 1, 3);
+	check_block("f", 1, BLOCK, 1); /* the tail of the cut file: its image counts, the record had a new one if need be */
+	check_block("f", 2, BLOCK, 0);
+	check_block("f", CMEK_GROUP_BLOCKS, BLOCK, 0);
+	ck_assert_uint_eq(stored_size("f"), cmek_stored_size(BLOCK, 2 * group));
+}
+END_TEST
+
+/* What was emptied and written anew has nothing of what it was. */
+START_TEST(new_id_outdates)
+{
+	store_file("f", 1, 2 * BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, 2 * BLOCK, 0, true);
+	page(0, 1, 1);
+	block(0, BLOCK, 1);
+	block(1, BLOCK, 1);
+	record();
+	about("f", 2, 2 * BLOCK, CMEK_FILE_NEW_ID, true);
+	page(0, 2, 2);
+	block(0, BLOCK, 2);
+	record();
+	ck_assert_uint_eq(replay().blocks, 1);
+	check_page("f", 0, 2, 2);
+	check_block("f", 0, BLOCK, 2);
+	check_block("f", 1, BLOCK, 0); /* as the store has it */
+}
+END_TEST
+
+START_TEST(emptied)
+{
+	store_file("f", 1, 2 * BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, 2 * BLOCK, 0, true);
+	page(0, 1, 1);
+	record();
+	about("f", 1, 0, CMEK_FILE_NEW_ID, true);
+	record();
+	replay();
+	ck_assert_uint_eq(stored_size("f"), 0);
+}
+END_TEST
+
+START_TEST(touch_rolls_back)
+{
+	struct cmek_replay_result result;
+
+	/* a: bulk data came behind the sealed end; b: its commit is there, too; c: was empty */
+	store_file("a", 1, 100 * BLOCK);
+	store_file("b", 2, 100 * BLOCK);
+	store_file("c", 3, 100 * BLOCK);
+	journal_make("journal.0", true);
+	about("a", 1, BLOCK, CMEK_FILE_TOUCH, true);
+	record();
+	about("b", 2, BLOCK, CMEK_FILE_TOUCH, true);
+	record();
+	about("c", 3, 0, CMEK_FILE_TOUCH | CMEK_FILE_NEW_ID, true);
+	record();
+	about("b", 2, 100 * BLOCK, 0, true);
+	page(0, 2, 1);
+	range(CMEK_ITEM_INPLACE, 1, 99);
+	record();
+	result = replay();
+	ck_assert_uint_eq(result.rolled_back, 2);
+	ck_assert_uint_eq(result.files, 3);
+	ck_assert_uint_eq(stored_size("a"), cmek_stored_size(BLOCK, BLOCK));
+	ck_assert_uint_eq(stored_size("b"), cmek_stored_size(BLOCK, 100 * BLOCK));
+	ck_assert_uint_eq(stored_size("c"), 0);
+}
+END_TEST
+
+START_TEST(in_place_and_punch_outdate)
+{
+	store_file("f", 1, 8 * BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, 8 * BLOCK, 0, true);
+	page(0, 1, 1);
+	for (unsigned i = 0; i < 8; i++)
+		block(i, BLOCK, 1);
+	record();
+	about("f", 1, 8 * BLOCK, 0, true);
+	page(0, 1, 2);
+	range(CMEK_ITEM_INPLACE, 1, 2);
+	range(CMEK_ITEM_PUNCH, 4, 1);
+	range(CMEK_ITEM_INPLACE, 6, 0);
+	record();
+	about("f", 1, 8 * BLOCK, 0, true);
+	block(2, BLOCK, 3); /* later again */
+	page(0, 1, 3);
+	record();
+	replay();
+	check_page("f", 0, 1, 3); /* pages are not blocks */
+	check_block("f", 0, BLOCK, 1);
+	check_block("f", 1, BLOCK, 0);
+	check_block("f", 2, BLOCK, 3);
+	check_block("f", 3, BLOCK, 1);
+	check_block("f", 4, BLOCK, 0);
+	check_block("f", 6, BLOCK, 1);
+}
+END_TEST
+
+/* ---- which file ---- */
+
+/* By handle a file is found wherever it is now; one that was deleted is nobody's loss. */
+START_TEST(moved_and_gone)
+{
+	struct cmek_replay_result result;
+
+	store_file("a", 1, BLOCK);
+	store_file("b", 2, BLOCK);
+	journal_make("journal.0", true);
+	about("a", 1, BLOCK, 0, true);
+	block(0, BLOCK, 1);
+	record();
+	about("b", 2, BLOCK, 0, true);
+	block(0, BLOCK, 2);
+	record();
+	ck_assert_int_eq(renameat(store.store_fd, "a", store.store_fd, "c"), 0);
+	ck_assert_int_eq(unlinkat(store.store_fd, "b", 0), 0);
+	store_file("a", 3, BLOCK); /* the name is another file's now */
+	result = replay();
+	ck_assert_uint_eq(result.files, 1);
+	ck_assert_uint_eq(result.gone, 1);
+	ck_assert_uint_eq(result.lost, 0);
+	check_block("c", 0, BLOCK, 1);
+	check_block("a", 0, BLOCK, 0);
+	ck_assert_uint_eq(count_lost(), 0);
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* The store was copied (cp -a), the journal with it: handles mean nothing there. */
+START_TEST(copied_store)
+{
+	struct cmek_replay_result result;
+
+	ck_assert_int_eq(mkdirat(store.store_fd, "d", 0700), 0);
+	store_file("d/a", 1, BLOCK);
+	store_file("other", 9, BLOCK);
+	journal_make("journal.0", false);
+	/* the handle is that of another file, as it happens in a copy */
+	about("other", 1, 2 * BLOCK, 0, true);
+	free(section.path);
+	section.path = strdup("d/a");
+	page(0, 1, 1);
+	block(1, BLOCK, 1);
+	record();
+	result = replay();
+	ck_assert_uint_eq(result.files, 1);
+	ck_assert_uint_eq(result.lost, 0);
+	check_page("d/a", 0, 1, 1);
+	check_block("d/a", 1, BLOCK, 1);
+	check_page("other", 0, 9, 0);
+	ck_assert_uint_eq(count_lost(), 0);
+}
+END_TEST
+
+/* Paths that must not be gone along, and what is at them. */
+static const char *const bad_paths[] = {
+	"", "/", "/outside/f", "outside/f", "../f", "d/../outside/f", "./f", "d//f", "d/", "d", "link", "linked/f", "missing",
+	"missing/f", "f/f", "d/.", "d/..", ".", "..", "fifo", "socket-like-name-that-is-very-long-and-missing"
+};
+
+START_TEST(bad_path)
+{
+	struct cmek_replay_result result;
+
+	ck_assert_int_eq(mkdirat(store.store_fd, "d", 0700), 0);
+	store_file("f", 7, BLOCK);
+	store_file("d/f", 7, BLOCK);
+	ck_assert_int_eq(symlinkat("f", store.store_fd, "link"), 0);
+	ck_assert_int_eq(symlinkat("d", store.store_fd, "linked"), 0);
+	ck_assert_int_eq(mkfifoat(store.store_fd, "fifo", 0600), 0);
+	journal_make("journal.0", false);
+	about(bad_paths[_i], 1, 5 * BLOCK, CMEK_FILE_NEW_ID, false); /* not even the id would tell */
+	page(0, 1, 1);
+	record();
+	result = replay();
+	ck_assert_msg(result.lost == 1 && result.files == 0, "%s: lost %llu", bad_paths[_i],
+		      (unsigned long long)result.lost);
+	check_page("f", 0, 7, 0);
+	check_page("d/f", 0, 7, 0);
+	ck_assert_uint_eq(stored_size("f"), cmek_stored_size(BLOCK, BLOCK));
+	ck_assert_uint_eq(count_lost(), 1); /* the journal is kept */
+	ck_assert_int_lt(openat(store.meta_fd, "journal.0", O_RDONLY), 0);
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* A path where by now another file is; the other files of that journal are replayed all the same. */
+START_TEST(other_file_id)
+{
+	struct cmek_replay_result result;
+
+	store_file("a", 5, BLOCK);
+	store_file("b", 2, BLOCK);
+	journal_make("journal.0", false);
+	about("a", 1, BLOCK, 0, false);
+	page(0, 1, 1);
+	record();
+	about("b", 2, BLOCK, 0, false);
+	page(0, 2, 1);
+	record();
+	result = replay();
+	ck_assert_uint_eq(result.lost, 1);
+	ck_assert_uint_eq(result.files, 1);
+	check_page("a", 0, 5, 0);
+	check_page("b", 0, 2, 1);
+	ck_assert_uint_eq(count_lost(), 1);
+	/* twice the same name does not overwrite what was kept */
+	close(journal.fd);
+	journal_make("journal.0", false);
+	about("a", 1, BLOCK, 0, false);
+	record();
+	ck_assert_uint_eq(replay().lost, 1);
+	ck_assert_uint_eq(count_lost(), 2);
+}
+END_TEST
+
+/* A first page that a crash tore is what replay mends. */
+START_TEST(torn_first_page)
+{
+	uint8_t torn[2048] = { 0 };
+	int fd;
+
+	store_file("a", 1, BLOCK);
+	fd = openat(store.store_fd, "a", O_RDWR | O_CLOEXEC);
+	ck_assert_int_eq(cmek_pwrite_full(fd, torn, sizeof(torn), 0), 0);
+	close(fd);
+	journal_make("journal.0", _i == 0);
+	about("a", 1, BLOCK, 0, _i == 0);
+	page(0, 1, 1);
+	record();
+	ck_assert_uint_eq(replay().files, 1);
+	check_page("a", 0, 1, 1);
+}
+END_TEST
+
+/* ---- again and again ---- */
+
+static void make_two_files(void)
+{
+	store_file("a", 1, BLOCK);
+	store_file("b", 2, 3 * BLOCK);
+	journal_make("journal.0", true);
+	about("a", 1, 2 * BLOCK, CMEK_FILE_MTIME, true);
+	page(0, 1, 1);
+	block(0, BLOCK, 1);
+	block(1, BLOCK, 1);
+	record();
+	about("b", 2, BLOCK + 7, CMEK_FILE_MTIME, true);
+	page(0, 2, 2);
+	block(1, 7, 2);
+	record();
+	about("a", 1, 2 * BLOCK, CMEK_FILE_MTIME, true);
+	page(0, 1, 3);
+	block(1, BLOCK, 3);
+	record();
+}
+
+static void check_two_files(void)
+{
+	check_page("a", 0, 1, 3);
+	check_block("a", 0, BLOCK, 1);
+	check_block("a", 1, BLOCK, 3);
+	check_page("b", 0, 2, 2);
+	check_block("b", 1, 7, 2);
+	ck_assert_uint_eq(stored_size("a"), cmek_stored_size(BLOCK, 2 * BLOCK));
+	ck_assert_uint_eq(stored_size("b"), cmek_stored_size(BLOCK, BLOCK + 7));
+}
+
+/* The journal is not yet marked, or the mark did not reach the disk: it all happens again. */
+START_TEST(twice)
+{
+	make_two_files();
+	replay();
+	check_two_files();
+	journal.super.sequence += 2;
+	write_super(); /* not empty after all */
+	ck_assert_uint_eq(replay().records, 3);
+	check_two_files();
+}
+END_TEST
+
+/* Cut off at any point of its writing: some images in place, one half of one, sizes as they may be. */
+START_TEST(interrupted)
+{
+	uint8_t junk[CMEK_MAP_BYTES];
+	int fd;
+
+	make_two_files();
+	memset(junk, 0xdd, sizeof(junk));
+	fd = openat(store.store_fd, "a", O_RDWR | O_CLOEXEC);
+	if (_i & 1)
+		ck_assert_int_eq(cmek_pwrite_full(fd, junk, 2000, cmek_block_stored_off(BLOCK, 1)), 0);
+	if (_i & 2)
+		ck_assert_int_eq(cmek_pwrite_full(fd, junk, 1000, 0), 0);
+	if (_i & 4)
+		ck_assert_int_eq(ftruncate(fd, 100000), 0);
+	close(fd);
+	fd = openat(store.store_fd, "b", O_RDWR | O_CLOEXEC);
+	if (_i & 8)
+		ck_assert_int_eq(ftruncate(fd, 4096), 0);
+	close(fd);
+	replay();
+	check_two_files();
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* Neither the store nor the journal changes. */
+START_TEST(dry_run)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+
+	make_two_files();
+	ck_assert_int_eq(jf_replay(&store, BLOCK, true, &result, &err), 0);
+	ck_assert_uint_eq(result.journals, 1);
+	ck_assert_uint_eq(result.records, 3);
+	ck_assert_uint_eq(result.files, 2);
+	check_page("a", 0, 1, 0);
+	ck_assert_uint_eq(stored_size("a"), cmek_stored_size(BLOCK, BLOCK));
+	ck_assert(!is_empty());
+	replay();
+	check_two_files();
+}
+END_TEST
+
+/* ---- the log's end ---- */
+
+/* What of the last record reached the disk. Bytes beyond are what was there: zeros. */
+static const size_t torn_at[] = { 0, 1, 64, 127, 128, 512, 4095, 4096, 4097, 8192, 8192 + 512, 12287 };
+
+START_TEST(torn_record)
+{
+	store_file("f", 1, BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 1);
+	block(0, BLOCK, 1);
+	record();
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 2);
+	block(0, BLOCK, 2);
+	ck_assert_uint_eq(record_cut(torn_at[_i]), 12288);
+	ck_assert_uint_eq(replay().records, 1);
+	check_page("f", 0, 1, 1);
+	check_block("f", 0, BLOCK, 1);
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* Records of an earlier round of the ring, and of an earlier mount, lie behind the last one. */
+START_TEST(old_records_behind)
+{
+	struct cmek_journal_super super;
+
+	store_file("f", 1, BLOCK);
+	journal_make("journal.0", true);
+	super = journal.super;
+	memset(journal.super.mount_id, 0x66, 16);
+	journal.off += 8192;
+	journal.seq = 2; /* another mount's second record, just where ours would be */
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 5);
+	record();
+	journal.super = super;
+	journal.off = CMEK_JOURNAL_RECORDS_AT;
+	journal.seq = 1;
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 1);
+	ck_assert_uint_eq(record(), 8192);
+	ck_assert_uint_eq(replay().records, 1);
+	check_page("f", 0, 1, 1);
+}
+END_TEST
+
+/* The record that did not fit goes to the front of the ring. */
+START_TEST(wraps)
+{
+	store_file("f", 1, BLOCK);
+	journal_make("journal.0", true);
+	journal.off = journal.super.tail_off = JOURNAL_BYTES - (_i == 0 ? 8192 : 12288);
+	journal.seq = journal.super.tail_seq = 100;
+	write_super();
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 1);
+	record(); /* up to the very end, or up to one unit before it */
+	journal.off = CMEK_JOURNAL_RECORDS_AT;
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 2);
+	record();
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 3);
+	record();
+	ck_assert_uint_eq(replay().records, 3);
+	check_page("f", 0, 1, 3);
+}
+END_TEST
+
+/* ---- journals that are none ---- */
+
+START_TEST(one_bad_superblock)
+{
+	uint8_t junk[JF_UNIT];
+
+	memset(junk, 0x99, sizeof(junk));
+	make_two_files();
+	write_super();
+	/* the newer one is torn: the other one is not far behind */
+	ck_assert_int_eq(cmek_pwrite_full(journal.fd, junk, 512, journal.super.sequence % 2 * JF_UNIT), 0);
+	ck_assert_uint_eq(replay().records, 3);
+	check_two_files();
+}
+END_TEST
+
+START_TEST(bad_superblocks)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+	uint8_t junk[JF_UNIT];
+
+	memset(junk, 0x99, sizeof(junk));
+	make_two_files();
+	ck_assert_int_eq(cmek_pwrite_full(journal.fd, junk, sizeof(junk), 0), 0);
+	ck_assert_int_eq(cmek_pwrite_full(journal.fd, junk, sizeof(junk), JF_UNIT), 0);
+	ck_assert_int_eq(jf_replay(&store, BLOCK, _i, &result, &err), -EBADMSG);
+	ck_assert_int_eq(err.kind, CMEK_E_TAMPERED);
+	check_page("a", 0, 1, 0);
+}
+END_TEST
+
+/* Of a volume with other keys, and of one with the same KEK by another name (as if a header had been copied). */
+START_TEST(journal_of_another_volume)
+{
+	struct cmek_replay_params params = { .store_fd = store.store_fd, .meta_fd = store.meta_fd, .block_size = BLOCK };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+	struct cmek_keyring *other = jf_ring();
+
+	make_two_files();
+	params.volume[0] = 0xff;
+	if (_i == 0)
+		memcpy(params.volume, jf_volume, sizeof(params.volume));
+	ck_assert_int_eq(cmek_replay(_i == 0 ? other : store.ring, &params, &result, &err), -EBADMSG);
+	ck_assert_int_eq(err.kind, CMEK_E_TAMPERED);
+	check_page("a", 0, 1, 0);
+	cmek_keyring_free(other);
+	check_page("b", 0, 2, 0);
+	ck_assert(!is_empty());
+}
+END_TEST
+
+/* A FIFO or a device by the name of a journal is not waited for, nor taken for one. */
+START_TEST(no_file)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+
+	ck_assert_int_eq(mkfifoat(store.meta_fd, "journal.7", 0600), 0);
+	ck_assert_int_lt(jf_replay(&store, BLOCK, _i, &result, &err), 0);
+	ck_assert_int_eq(err.kind, CMEK_E_TAMPERED);
+}
+END_TEST
+
+/* Each journal of the store is replayed, whatever number it has. */
+START_TEST(several_journals)
+{
+	store_file("f", 1, BLOCK);
+	store_file("g", 2, BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, BLOCK, 0, true);
+	page(0, 1, 1);
+	record();
+	close(journal.fd);
+	journal_make("journal.12", true);
+	about("g", 2, BLOCK, 0, true);
+	page(0, 2, 1);
+	record();
+	ck_assert_uint_eq(replay().journals, 2);
+	check_page("f", 0, 1, 1);
+	check_page("g", 0, 2, 1);
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* ---- records that a bug wrote ---- */
+
+static const struct {
+	enum cmek_item_type type;
+	uint64_t first, plain_size;
+	size_t len;
+} senseless[] = {
+	{ CMEK_ITEM_BLOCK, 0, 3 * BLOCK, BLOCK + 1 }, /* into the next block */
+	{ CMEK_ITEM_BLOCK, 3, 3 * BLOCK, BLOCK },     /* behind the end */
+	{ CMEK_ITEM_BLOCK, UINT64_MAX / BLOCK, 3 * BLOCK, BLOCK },
+	{ CMEK_ITEM_BLOCK, UINT64_MAX >> 1, 3 * BLOCK, BLOCK },
+	{ CMEK_ITEM_BLOCK, UINT64_MAX, 3 * BLOCK, BLOCK },
+	{ CMEK_ITEM_MAP, 1, 3 * BLOCK, CMEK_MAP_BYTES },
+	{ CMEK_ITEM_MAP, UINT64_MAX, 3 * BLOCK, CMEK_MAP_BYTES },
+	{ CMEK_ITEM_MAP, UINT64_C(1) << 63, 3 * BLOCK, CMEK_MAP_BYTES }, /* group 0, if a bit is lost */
+	{ CMEK_ITEM_MAP, 0, UINT64_MAX, CMEK_MAP_BYTES },
+	{ CMEK_ITEM_MAP, 0, UINT64_C(1) << 62, CMEK_MAP_BYTES },
+};
+
+START_TEST(senseless_record)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+	uint8_t buf[65536];
+
+	store_file("f", 1, 3 * BLOCK);
+	journal_make("journal.0", true);
+	about("f", 1, senseless[_i].plain_size, 0, true);
+	jf_fill(buf, senseless[_i].len, 1);
+	jf_add(&section, senseless[_i].type, senseless[_i].first, buf, senseless[_i].len, &images, &images_bytes);
+	record();
+	ck_assert_int_eq(jf_replay(&store, BLOCK, false, &result, &err), -EUCLEAN);
+	ck_assert_int_eq(err.kind, CMEK_E_BAD_FORMAT);
+	check_page("f", 0, 1, 0);
+	for (unsigned i = 0; i < 3; i++)
+		check_block("f", i, BLOCK, 0);
+	ck_assert_uint_eq(stored_size("f"), cmek_stored_size(BLOCK, 3 * BLOCK));
+}
+END_TEST
+
+/* ---- without privileges ---- */
+
+/* Handles can't be opened by everybody, but they still tell which file is meant. */
+START_TEST(unprivileged)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		return;
+	make_two_files();
+	ck_assert_int_eq(mkdirat(store.store_fd, "d", 0700), 0);
+	ck_assert_int_eq(renameat(store.store_fd, "b", store.store_fd, "d/c"), 0);
+	ck_assert_int_eq(chmod(store.dir, 0755), 0);
+	ck_assert_int_eq(fchownat(store.store_fd, ".cmekfs", 65534, 65534, 0), 0);
+	ck_assert_int_eq(fchownat(store.meta_fd, "journal.0", 65534, 65534, 0), 0);
+	ck_assert_int_eq(fchownat(store.store_fd, "a", 65534, 65534, 0), 0);
+	ck_assert_int_eq(fchownat(store.store_fd, "d", 65534, 65534, 0), 0);
+	ck_assert_int_eq(fchownat(store.store_fd, "d/c", 65534, 65534, 0), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		if (setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(1);
+		if (jf_replay(&store, BLOCK, false, &result, &err) < 0) {
+			fprintf(stderr, "%s\n", err.text);
+			_exit(2);
+		}
+		_exit(result.files == 2 && result.lost == 0 ? 0 : 3);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(renameat(store.store_fd, "d/c", store.store_fd, "b"), 0);
+	check_two_files();
+	ck_assert(is_empty());
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("replay");
+	TCase *tcase = tcase_create("replay");
+
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_test(tcase, last_image_wins);
+	tcase_add_test(tcase, mtime_only_if_asked);
+	tcase_add_test(tcase, size_cuts);
+	tcase_add_test(tcase, new_id_outdates);
+	tcase_add_test(tcase, emptied);
+	tcase_add_test(tcase, touch_rolls_back);
+	tcase_add_test(tcase, in_place_and_punch_outdate);
+	tcase_add_test(tcase, moved_and_gone);
+	tcase_add_test(tcase, copied_store);
+	tcase_add_loop_test(tcase, bad_path, 0, UNIT_ROWS(bad_paths));
+	tcase_add_test(tcase, other_file_id);
+	tcase_add_loop_test(tcase, torn_first_page, 0, 2);
+	tcase_add_test(tcase, twice);
+	tcase_add_loop_test(tcase, interrupted, 0, 16);
+	tcase_add_test(tcase, dry_run);
+	tcase_add_loop_test(tcase, torn_record, 0, UNIT_ROWS(torn_at));
+	tcase_add_test(tcase, old_records_behind);
+	tcase_add_loop_test(tcase, wraps, 0, 2);
+	tcase_add_test(tcase, one_bad_superblock);
+	tcase_add_loop_test(tcase, bad_superblocks, 0, 2);
+	tcase_add_loop_test(tcase, journal_of_another_volume, 0, 2);
+	tcase_add_loop_test(tcase, no_file, 0, 2);
+	tcase_add_test(tcase, several_journals);
+	tcase_add_loop_test(tcase, senseless_record, 0, UNIT_ROWS(senseless));
+	tcase_add_test(tcase, unprivileged);
+	suite_add_tcase(suite, tcase);
+	return unit_run(suite);
+}

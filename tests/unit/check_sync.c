@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Commits and syncs of the content layer together with its journal: that threads and files do not stand in each
+ * other's way, what an answered sync has flushed, and what a store that fails leaves for the next mount.
+ */
+#include "config.h"
+
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/content/content.h"
+#include "tests/unit/journal_fixture.h"
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
+int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
+
+static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes;
+
+/* Store files are flushed by this; the journal by fdatasync. */
+int __wrap_fsync(int fd)
+{
+	fsyncs++;
+	if (hold_fsync) {
+		held_fsyncs++;
+		while (hold_fsync)
+			usleep(1000);
+	}
+	return __real_fsync(fd);
+}
+
+/* What goes in place; superblocks, too, records not. A failing one may have written a part. */
+int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off)
+{
+	if (!fail_writes)
+		return __real_cmek_pwrite_full(fd, buf, n, off);
+	(void)__real_cmek_pwrite_full(fd, buf, n / 2, off);
+	return -EIO;
+}
+
+static struct jf_store store;
+static struct cmek_content *content;
+
+static int host_open(void *arg, uint64_t node, bool write)
+{
+	char name[32];
+	int fd;
+
+	(void)arg;
+	snprintf(name, sizeof(name), "%llu", (unsigned long long)node);
+	fd = openat(store.store_fd, name, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static void host_report(void *arg, uint64_t node, int error, const char *what)
+{
+	(void)arg;
+	(void)node;
+	(void)error;
+	(void)what;
+}
+
+static int host_flush(void *arg)
+{
+	(void)arg;
+	return syncfs(store.store_fd) < 0 ? -errno : 0;
+}
+
+static void content_start(unsigned commit_ms)
+{
+	struct cmek_content_host host = { NULL, host_open, host_report, host_flush };
+	struct cmek_content_params params = { .block_size = 4096,
+					      .commit_ms = commit_ms,
+					      .held_max_bytes = 256 << 20,
+					      .meta_fd = store.meta_fd,
+					      .journal_bytes = 8 << 20 };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+
+	memcpy(params.volume, jf_volume, sizeof(params.volume));
+	ck_assert_msg(jf_replay(&store, 4096, false, &result, &err) == 0, "%s", err.text);
+	ck_assert_msg(cmek_content_new(store.ring, &host, &params, &content, &err) == 0, "%s", err.text);
+}
+
+static void setup(void)
+{
+	jf_store_init(&store);
+	fsyncs = hold_fsync = held_fsyncs = fail_writes = 0;
+}
+
+static void teardown(void)
+{
+	jf_store_done(&store);
+}
+
+static struct cmek_ofile *file_open(uint64_t node)
+{
+	struct cmek_ofile *file = NULL;
+	char name[32];
+	int fd;
+
+	snprintf(name, sizeof(name), "%llu", (unsigned long long)node);
+	fd = openat(store.store_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(cmek_ofile_open(content, node, fd, false, &file), 0);
+	return file;
+}
+
+static void write_version(struct cmek_ofile *file, size_t len, uint64_t off, uint64_t version)
+{
+	uint8_t *buf = malloc(len);
+
+	jf_fill(buf, len, version);
+	ck_assert_int_eq(cmek_content_write(file, buf, len, off), 0);
+	free(buf);
+}
+
+static void check_version(struct cmek_ofile *file, size_t len, uint64_t off, uint64_t version)
+{
+	uint8_t *buf = malloc(len), *want = malloc(len);
+
+	jf_fill(want, len, version);
+	ck_assert_int_eq(cmek_content_read(file, buf, len, off), len);
+	ck_assert_mem_eq(buf, want, len);
+	free(buf);
+	free(want);
+}
+
+/* ---- room in the ring ---- */
+
+/* More waits, in many files, than the ring can take in one go. */
+START_TEST(more_than_the_ring)
+{
+	enum { FILES = 24, BYTES = 1792 << 10 };
+	struct cmek_ofile *files[FILES];
+	unsigned i, at;
+
+	content_start(60000);
+	for (i = 0; i < FILES; i++) {
+		files[i] = file_open(i + 1);
+		for (at = 0; at < BYTES; at += 16 << 10) /* in small pieces, so that they are held */
+			write_version(files[i], 16 << 10, at, i);
+	}
+	ck_assert_int_eq(cmek_content_commit_all(content), 0);
+	for (i = 0; i < FILES; i++) {
+		check_version(files[i], 16 << 10, BYTES - (16 << 10), i);
+		cmek_ofile_close(files[i]);
+	}
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+/* Bulk data of one file is on its way, under a record that stays until its commit, and another file fills the ring. */
+START_TEST(ring_filled_behind_bulk_data)
+{
+	struct cmek_ofile *bulk, *other;
+	unsigned i;
+
+	content_start(60000);
+	bulk = file_open(1);
+	other = file_open(2);
+	for (i = 0; i < 4; i++)
+		write_version(bulk, 1 << 20, (uint64_t)i << 20, i);
+	for (i = 0; i < 48; i++) {
+		write_version(other, 1 << 20, 0, i);
+		ck_assert_int_eq(cmek_content_sync(other, true), 0);
+	}
+	for (i = 0; i < 4; i++)
+		check_version(bulk, 1 << 20, (uint64_t)i << 20, i);
+	check_version(other, 1 << 20, 0, 47);
+	cmek_ofile_close(bulk);
+	cmek_ofile_close(other);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+/* ---- threads ---- */
+
+static atomic_bool stop;
+
+static void *commit_all_main(void *arg)
+{
+	(void)arg;
+	while (!stop)
+		ck_assert_int_eq(cmek_content_commit_all(content), 0);
+	return NULL;
+}
+
+static void *write_main(void *arg)
+{
+	struct cmek_ofile **files = arg;
+	unsigned i;
+
+	for (i = 0; !stop; i++)
+		write_version(files[(i * 7 + i / 16) % 4], 4096, i % 8 * 4096, i);
+	return NULL;
+}
+
+/* Files are queued in every order, and again while they are being committed. */
+START_TEST(committers_do_not_meet)
+{
+	struct cmek_ofile *files[4];
+	pthread_t threads[5];
+	unsigned i;
+
+	content_start(1);
+	stop = false;
+	for (i = 0; i < 4; i++)
+		files[i] = file_open(i + 1);
+	for (i = 0; i < 5; i++)
+		ck_assert_int_eq(pthread_create(threads + i, NULL, i < 3 ? commit_all_main : write_main, files), 0);
+	usleep(700000);
+	stop = true;
+	for (i = 0; i < 5; i++)
+		pthread_join(threads[i], NULL);
+	for (i = 0; i < 4; i++)
+		cmek_ofile_close(files[i]);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+/* ---- what a sync flushes ---- */
+
+START_TEST(metadata_is_flushed_once)
+{
+	struct cmek_ofile *file;
+	int before;
+
+	content_start(60000);
+	file = file_open(1);
+	before = fsyncs;
+	write_version(file, 4096, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	ck_assert_int_eq(fsyncs - before, 1); /* it may be new */
+	write_version(file, 4096, 0, 2);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	ck_assert_int_eq(cmek_content_sync(file, true), 0);
+	ck_assert_int_eq(fsyncs - before, 1);
+	cmek_ofile_metadata_changed(file);
+	/* if fdatasync did less than all, the fsync behind it would have to know */
+	ck_assert_int_eq(cmek_content_sync(file, true), 0);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	ck_assert_int_eq(fsyncs - before, 2);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+struct syncer {
+	struct cmek_ofile *file;
+	atomic_int done;
+};
+
+static void *sync_main(void *arg)
+{
+	struct syncer *s = arg;
+
+	ck_assert_int_eq(cmek_content_sync(s->file, false), 0);
+	s->done = 1;
+	return NULL;
+}
+
+/* No sync is answered before the flush that it counts on. */
+START_TEST(syncs_wait_for_the_flush)
+{
+	struct syncer s[2];
+	pthread_t threads[2];
+	int i, tries;
+
+	content_start(60000);
+	s[0] = s[1] = (struct syncer){ .file = file_open(1) };
+	write_version(s[0].file, 4096, 0, 1);
+	hold_fsync = 1;
+	ck_assert_int_eq(pthread_create(threads, NULL, sync_main, s), 0);
+	for (tries = 0; held_fsyncs == 0 && tries < 5000; tries++)
+		usleep(1000);
+	ck_assert_int_eq(held_fsyncs, 1);
+	ck_assert_int_eq(pthread_create(threads + 1, NULL, sync_main, s + 1), 0);
+	usleep(100000);
+	ck_assert_int_eq(s[0].done, 0);
+	ck_assert_int_eq(s[1].done, 0);
+	hold_fsync = 0;
+	for (i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	cmek_ofile_close(s[0].file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+/* ---- a store that fails ---- */
+
+/* What was synced is there after a mount in which newer data could not be written, neither torn nor lost. */
+START_TEST(failed_in_place)
+{
+	uint8_t buf[8192];
+	struct cmek_ofile *file;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 8192, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	write_version(file, 8192, 0, 2);
+	fail_writes = 1;
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	ck_assert_int_eq(cmek_ofile_flush(file), -EIO); /* until the last close */
+	check_version(file, 8192, 0, 2);
+	if (_i == 0) {
+		fail_writes = 0;
+		ck_assert_int_eq(cmek_content_commit(file), 0); /* it heals */
+	}
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), _i == 0 ? 0 : -EIO);
+	fail_writes = 0;
+
+	content_start(60000);
+	file = file_open(1);
+	ck_assert_int_eq(cmek_content_read(file, buf, sizeof(buf), 0), sizeof(buf));
+	check_version(file, 8192, 0, 2);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("sync");
+	TCase *tcase = tcase_create("sync");
+
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_test(tcase, more_than_the_ring);
+	tcase_add_test(tcase, ring_filled_behind_bulk_data);
+	tcase_add_test(tcase, committers_do_not_meet);
+	tcase_add_test(tcase, metadata_is_flushed_once);
+	tcase_add_test(tcase, syncs_wait_for_the_flush);
+	tcase_add_loop_test(tcase, failed_in_place, 0, 2);
+	suite_add_tcase(suite, tcase);
+	return unit_run(suite);
+}
