@@ -44,7 +44,7 @@ struct cmek_group {
 	/* lock: shared to read entries and blocks, exclusive to change them or what they describe in the store */
 	pthread_rwlock_t lock;
 	bool dirty;                /* on file.dirty, the page in the store is older */
-	unsigned n_held;
+	atomic_uint n_held;        /* read without the lock as an estimate */
 	uint64_t live[2];          /* bit i: the map page in the store has an entry for block i */
 	struct cmek_held *held[CMEK_GROUP_BLOCKS];
 	uint8_t entries[CMEK_MAP_ENTRIES_BYTES];

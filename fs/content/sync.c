@@ -59,7 +59,7 @@ static bool begin(struct cmek_ofile *file, bool wait, struct cmek_commit *commit
 	return false;
 }
 
-/* After the log, whose result is r. 1: that was a part, there is more. */
+/* After the log, whose result is r. 1: that was a part, or has grown too large for one while it was prepared: again. */
 static int end(struct cmek_ofile *file, struct cmek_commit *commit, int r)
 {
 	bool partial = commit->partial;
@@ -71,7 +71,7 @@ static int end(struct cmek_ofile *file, struct cmek_commit *commit, int r)
 		cmek_commit_finish(commit, r);
 	}
 	(void)pthread_mutex_unlock(&file->commit_lock);
-	return r == 0 && partial ? 1 : r;
+	return (r == 0 && partial) || r == -E2BIG ? 1 : r;
 }
 
 /* Commits that are prepared and go to the journal together. */
