@@ -20,7 +20,7 @@ logs=$work/log
 export LC_ALL=C.UTF-8
 export PYTHONDONTWRITEBYTECODE=1
 
-all_jobs=(style build_gcc build_clang asan tsan nonce distcheck reader integ)
+all_jobs=(style build_gcc build_clang asan tsan nonce distcheck reader integ powercut)
 
 packages=(
 	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git libcurl4-openssl-dev
@@ -346,6 +346,16 @@ job_integ() {
 	mapfile -t names < <(cd "$src/tests/integ" && printf '%s\n' ./*.sh | sed 's,^\./,,; s,\.sh$,,' |
 		grep -vxE 'lib|run|nonces')
 	integration build_gcc "${names[@]}"
+}
+
+# Cuts of the power and kills of the daemon; tests/powercut/README.md has the long run.
+job_powercut() {
+	local cut=("$src/tests/powercut/run" --target cmekfs --fs ext4 --seconds 2 --seed 1 --scratch /dev/shm)
+	build build_gcc CC=gcc
+	run make -C "$work/build_gcc" tests/powercut/recorder tests/powercut/mkimage
+	export CMEK_BUILD=$work/build_gcc
+	verdict "power cuts" run "${cut[@]}" --workload overwrite,append,files,sqlite --tear 4096,512 --images 6 --second 1
+	verdict "kills" run "${cut[@]}" --workload overwrite,append --kill --images 3
 }
 
 # ---- the driver ----
