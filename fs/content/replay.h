@@ -28,8 +28,8 @@ struct cmek_replay_result {
 };
 
 /*
- * Kinds: tampered (a journal that does not open), bad-format (an authentic record that makes no sense), system (the store failed; the journal is kept and nothing is lost),
- * unsupported (a journal under a DEK that the header does not have).
+ * Kinds: tampered (a journal that does not open), bad-format (an authentic record that makes no sense), system (the
+ * store failed; the journal is kept and nothing is lost), unsupported (a journal under a DEK that the header does not have).
  */
 int cmek_replay(struct cmek_keyring *ring, const struct cmek_replay_params *params,
 		struct cmek_replay_result *ret_result, struct cmek_error *err);
