@@ -7,15 +7,20 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "fs/content/commit.h"
+
+/* With less free space than this, space for a record's images is allocated before the record is written. */
+#define SPACE_LOW (UINT64_C(512) << 20)
 
 /* One group in a commit, with a reference. */
 struct cmek_taken_group {
@@ -405,6 +410,84 @@ int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit)
 	return r;
 }
 
+static uint64_t item_off(const struct cmek_commit *commit, const struct cmek_item *item)
+{
+	uint32_t block_size = commit->file->content->params.block_size;
+
+	return item->type == CMEK_ITEM_MAP ? cmek_map_stored_off(block_size, item->first) :
+					     cmek_block_stored_off(block_size, item->first);
+}
+
+/* What is done with a run of images: len bytes that belong at off of the store file. 0 or -errno. */
+typedef int (*run_fn)(int fd, const uint8_t *images, uint64_t len, uint64_t off);
+
+/* Images that follow each other here and in the store are one run. */
+static int for_each_run(struct cmek_commit *commit, run_fn fn)
+{
+	const struct cmek_section *section = &commit->section;
+	size_t i = 0, next;
+	int r = 0;
+
+	while (r == 0 && i < section->n_items) {
+		const struct cmek_item *item = section->items + i;
+		uint64_t off = item_off(commit, item), len = item->count;
+
+		if (item->type == CMEK_ITEM_INPLACE) {
+			i++;
+			continue;
+		}
+		for (next = i + 1; next < section->n_items && section->items[next].type != CMEK_ITEM_INPLACE; next++) {
+			const struct cmek_item *more = section->items + next;
+
+			if (len % CMEK_JOURNAL_UNIT != 0 || item_off(commit, more) != off + len ||
+			    more->image * CMEK_JOURNAL_UNIT != item->image * CMEK_JOURNAL_UNIT + len)
+				break;
+			len += more->count;
+		}
+		r = fn(commit->file->fd, commit->images + item->image * CMEK_JOURNAL_UNIT, len, off);
+		i = next;
+	}
+	return r;
+}
+
+static int write_run(int fd, const uint8_t *images, uint64_t len, uint64_t off)
+{
+	return cmek_pwrite_full(fd, images, len, off);
+}
+
+/* Where the store can't promise space, what it can't do shows when the run is written. */
+static int allocate_run(int fd, const uint8_t *images, uint64_t len, uint64_t off)
+{
+	(void)images;
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	return 0;
+}
+
+/*
+ * A record promises that its images will be in place some day, so there must be room for them before it is written.
+ * While the store is far from full there is, and nobody has to ask.
+ */
+static int secure_space(struct cmek_commit *commit)
+{
+	struct statvfs store;
+
+	if (fstatvfs(commit->file->fd, &store) < 0)
+		return -errno;
+	if ((uint64_t)store.f_bavail * store.f_frsize > SPACE_LOW + commit->images_bytes)
+		return 0;
+	return for_each_run(commit, allocate_run);
+}
+
+/* The flush, and the room, that a record needs before it is written. */
+static int ready_for_record(struct cmek_commit *commit)
+{
+	/* Fresh data that the record speaks of must be in the store before the record is. */
+	if (commit->in_place && fdatasync(commit->file->fd) < 0)
+		return -errno;
+	return secure_space(commit);
+}
+
 static void untouch(struct cmek_ofile *file)
 {
 	file->touched = false;
@@ -423,11 +506,9 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 		commits[i].tried = true;
 		if (content->journal == NULL || commits[i].unlogged)
 			continue;
-		/* Fresh data that the record speaks of must be in the store before the record is. */
-		commits[i].tried = !commits[i].in_place || fdatasync(commits[i].file->fd) == 0;
-		if (!commits[i].tried)
-			results[i] = -errno;
-		else
+		results[i] = ready_for_record(commits + i);
+		commits[i].tried = results[i] == 0;
+		if (commits[i].tried)
 			requests[n_requests++] = (struct cmek_journal_request){
 				.section = &commits[i].section,
 				.images = commits[i].images,
@@ -455,43 +536,6 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 	}
 }
 
-static uint64_t item_off(const struct cmek_commit *commit, const struct cmek_item *item)
-{
-	uint32_t block_size = commit->file->content->params.block_size;
-
-	return item->type == CMEK_ITEM_MAP ? cmek_map_stored_off(block_size, item->first) :
-					     cmek_block_stored_off(block_size, item->first);
-}
-
-/* Writes the images; those that follow each other here and in the store go in one piece. */
-static int write_images(struct cmek_commit *commit)
-{
-	const struct cmek_section *section = &commit->section;
-	size_t i = 0, next;
-	int r = 0;
-
-	while (r == 0 && i < section->n_items) {
-		const struct cmek_item *item = section->items + i;
-		uint64_t off = item_off(commit, item), len = item->count;
-
-		if (item->type == CMEK_ITEM_INPLACE) {
-			i++;
-			continue;
-		}
-		for (next = i + 1; next < section->n_items && section->items[next].type != CMEK_ITEM_INPLACE; next++) {
-			const struct cmek_item *more = section->items + next;
-
-			if (len % CMEK_JOURNAL_UNIT != 0 || item_off(commit, more) != off + len ||
-			    more->image * CMEK_JOURNAL_UNIT != item->image * CMEK_JOURNAL_UNIT + len)
-				break;
-			len += more->count;
-		}
-		r = cmek_pwrite_full(commit->file->fd, commit->images + item->image * CMEK_JOURNAL_UNIT, len, off);
-		i = next;
-	}
-	return r;
-}
-
 /* The store file ends where the plain size says; it may have grown since the commit was prepared. */
 static int fit_store_size(struct cmek_ofile *file)
 {
@@ -506,7 +550,7 @@ static int fit_store_size(struct cmek_ofile *file)
 int cmek_commit_apply(struct cmek_commit *commit)
 {
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, commit->section.mtime };
-	int r = write_images(commit);
+	int r = for_each_run(commit, write_run);
 
 	if (r == 0 && commit->size)
 		r = fit_store_size(commit->file);
