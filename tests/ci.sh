@@ -437,7 +437,7 @@ run_job() {
 		set -e
 		cd "$src"
 		"job_$job"
-	) >"$log" 2>&1 </dev/null
+	) >"$log" 2>&1 </dev/null 9>&-
 	code=$?
 	read -r passed failed skipped < <(sums "$counts")
 	rm -f "$counts"
@@ -472,6 +472,8 @@ main() {
 		printf '%s\n' "${all_jobs[@]}" | grep -qxF -- "$job" || die "no job \"$job\"; --list shows them"
 	done
 	mkdir -p "$logs" || exit 1
+	exec 9>"$work/lock"
+	flock -n 9 || die "another run is at work in $work"
 	install_packages
 	copy_source || die "can't prepare the source"
 	total_passed=0 total_failed=0 total_skipped=0 summary=()
