@@ -278,8 +278,12 @@ static int grow_locked(struct cmek_ofile *file, uint64_t new_size, bool tail_cov
 		if (!hole) {
 			scratch = cmek_scratch_get(file->content);
 			tail = malloc(block_size);
-			r = tail != NULL && scratch != NULL ? cmek_block_read_locked(group, tail_block, tail_len, tail) :
-							      -ENOMEM;
+			r = tail != NULL && scratch != NULL ? 0 : -ENOMEM;
+			/* file.lock is ours, but a commit that ends now lets go of held blocks under the group's lock only */
+			(void)pthread_rwlock_rdlock(&group->lock);
+			if (r == 0)
+				r = cmek_block_read_locked(group, tail_block, tail_len, tail);
+			(void)pthread_rwlock_unlock(&group->lock);
 		}
 	}
 	if (r == 0)
