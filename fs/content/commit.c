@@ -525,7 +525,9 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 			commits[i].logged = results[i] == 0;
 		}
 		if (commits[i].logged) {
-			commits[i].file->id_logged = true;
+			/* an empty file has no id; the one it gets may be drawn just now */
+			if (commits[i].section.plain_size > 0)
+				commits[i].file->id_logged = true;
 			if (commits[i].size) {
 				untouch(commits[i].file);
 				commits[i].file->sealed_size = commits[i].section.plain_size;
