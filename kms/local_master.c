@@ -113,6 +113,19 @@ static int from_key_file(const char *path, bool may_make, struct cmek_secret **r
 	return rc;
 }
 
+/* The master key, by the store's kind of protection, and the path of its key file. make: for a store that is new. */
+static int get_master(const struct cmek_local_source *source, const struct cmek_local_store *store, bool make,
+		      struct cmek_secret **ret_master, char **ret_key_file, struct cmek_error *err)
+{
+	int rc = key_file_path(source->path, ret_key_file, err);
+
+	if (rc < 0)
+		return rc;
+	if (store->protection == CMEK_LOCAL_PASSPHRASE)
+		return from_passphrase(source, store, make, ret_master, err);
+	return from_key_file(*ret_key_file, make, ret_master, err);
+}
+
 int cmek_local_master_open(const struct cmek_local_source *source, const struct cmek_local_store *store,
 			   struct cmek_local_keys *ret_keys, struct cmek_error *err)
 {
@@ -121,13 +134,7 @@ int cmek_local_master_open(const struct cmek_local_source *source, const struct 
 	char *key_file = NULL;
 	int rc;
 
-	rc = key_file_path(source->path, &key_file, err);
-	if (rc < 0)
-		return rc;
-	if (store->protection == CMEK_LOCAL_PASSPHRASE)
-		rc = from_passphrase(source, store, false, &master, err);
-	else
-		rc = from_key_file(key_file, false, &master, err);
+	rc = get_master(source, store, false, &master, &key_file, err);
 	if (rc == 0)
 		rc = cmek_local_keys_derive(master, store->uuid, &keys, err);
 	if (rc == 0 && !cmek_equal(keys.check, store->check, sizeof(keys.check))) {
@@ -154,13 +161,7 @@ int cmek_local_master_make(const struct cmek_local_source *source, struct cmek_l
 	char *key_file = NULL;
 	int rc;
 
-	rc = key_file_path(source->path, &key_file, err);
-	if (rc < 0)
-		return rc;
-	if (store->protection == CMEK_LOCAL_PASSPHRASE)
-		rc = from_passphrase(source, store, true, &master, err);
-	else
-		rc = from_key_file(key_file, true, &master, err);
+	rc = get_master(source, store, true, &master, &key_file, err);
 	if (rc == 0)
 		rc = cmek_local_keys_derive(master, store->uuid, ret_keys, err);
 	if (rc == 0)
