@@ -337,6 +337,39 @@ static int write_record(struct cmek_journal *j, struct cmek_section **sections, 
 	return r;
 }
 
+/*
+ * Writes one record at off, where room for it was found, as the newest one in the ring, with as many unapplied sections.
+ * The lock is held on entry and exit, and not in between. *ret_seq: its number, in any case.
+ */
+static int add_record_locked(struct cmek_journal *j, struct cmek_section **sections, size_t n,
+			     const struct iovec *images, int n_images, uint64_t off, unsigned unapplied,
+			     uint64_t *ret_seq)
+{
+	size_t meta_bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
+	uint64_t bytes = meta_bytes, seq = j->next_seq;
+	bool written;
+	int i, r;
+
+	*ret_seq = seq;
+	for (i = 0; i < n_images; i++)
+		bytes += images[i].iov_len;
+	r = add_live_locked(j, off, bytes, unapplied);
+	if (r < 0)
+		return r;
+	j->next_seq++;
+	j->write_off = off + bytes;
+	j->writing = true;
+	unlock(j);
+	r = write_record(j, sections, images, n, n_images, off, seq, meta_bytes, &written);
+	lock(j);
+	j->writing = false;
+	if (r < 0 && written)
+		j->error = r;
+	else if (r < 0)
+		take_back_locked(j, off);
+	return r;
+}
+
 static int wait_for_room_locked(struct cmek_journal *j, uint64_t bytes, uint64_t *ret_off)
 {
 	const struct live *oldest;
@@ -362,33 +395,18 @@ static void lead_locked(struct cmek_journal *j)
 	struct cmek_section *sections[CMEK_RECORD_PIECES] = { NULL };
 	struct iovec images[CMEK_RECORD_PIECES];
 	struct cmek_journal_request *batch, *request;
-	uint64_t bytes = 0, off = 0, seq;
-	size_t meta_bytes;
-	bool written;
+	uint64_t bytes, off = 0, seq = 0;
 	unsigned n, i;
 	int r;
 
 	j->leading = true;
 	batch = take_batch_locked(j, sections, images, &n);
-	meta_bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
-	for (i = 0, bytes = meta_bytes; i < n; i++)
+	bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
+	for (i = 0; i < n; i++)
 		bytes += images[i].iov_len;
 	r = wait_for_room_locked(j, bytes, &off);
-	seq = j->next_seq;
-	if (r == 0)
-		r = add_live_locked(j, off, bytes, n);
 	if (r == 0) {
-		j->next_seq++;
-		j->write_off = off + bytes;
-		j->writing = true;
-		unlock(j);
-		r = write_record(j, sections, images, n, (int)n, off, seq, meta_bytes, &written);
-		lock(j);
-		j->writing = false;
-		if (r < 0 && written)
-			j->error = r;
-		else if (r < 0)
-			take_back_locked(j, off);
+		r = add_record_locked(j, sections, n, images, (int)n, off, n, &seq);
 		j->counters.flushes++;
 		j->counters.appends += n;
 	}
@@ -512,10 +530,9 @@ static int repeat_touches_locked(struct cmek_journal *j, uint64_t seq)
 {
 	struct cmek_section **sections = NULL;
 	struct cmek_journal_touch *touch;
-	size_t n = 0, bytes;
-	uint64_t off;
-	bool written;
-	int r = 0;
+	uint64_t off, new_seq;
+	size_t n = 0;
+	int r = -ENOSPC;
 
 	while (j->writing)
 		(void)pthread_cond_wait(&j->changed, &j->lock);
@@ -531,30 +548,13 @@ static int repeat_touches_locked(struct cmek_journal *j, uint64_t seq)
 		if (touch->repeating)
 			sections[n++] = &touch->section;
 	}
-	bytes = cmek_record_meta_bytes((const struct cmek_section *const *)sections, n);
-	if (!place_locked(j, bytes, 0, &off))
-		r = -ENOSPC;
-	if (r == 0)
-		r = add_live_locked(j, off, bytes, 0);
-	if (r == 0) {
-		uint64_t new_seq = j->next_seq++;
-
-		j->write_off = off + bytes;
-		j->writing = true;
-		unlock(j);
-		r = write_record(j, sections, NULL, n, 0, off, new_seq, bytes, &written);
-		lock(j);
-		j->writing = false;
-		if (r < 0 && written)
-			j->error = r;
-		else if (r < 0)
-			take_back_locked(j, off);
-		for (touch = j->touches; r == 0 && touch != NULL; touch = touch->next)
-			if (touch->repeating)
-				touch->seq = new_seq;
-	}
-	for (touch = j->touches; touch != NULL; touch = touch->next)
+	if (place_locked(j, cmek_record_meta_bytes((const struct cmek_section *const *)sections, n), 0, &off))
+		r = add_record_locked(j, sections, n, NULL, 0, off, 0, &new_seq);
+	for (touch = j->touches; touch != NULL; touch = touch->next) {
+		if (r == 0 && touch->repeating)
+			touch->seq = new_seq;
 		touch->repeating = false;
+	}
 	(void)pthread_cond_broadcast(&j->changed);
 	free(sections);
 	return r;
