@@ -327,9 +327,13 @@ static int describe_file(struct cmek_commit *commit)
 		return -errno;
 	/* A file that was never loaded has no changes but its times, and its id is not known. */
 	commit->unlogged = st.st_nlink == 0 || !file->loaded;
-	r = cmek_handle_of(file->fd, &commit->section.handle);
-	if (r < 0)
-		return r;
+	if (!file->has_handle) {
+		r = cmek_handle_of(file->fd, &file->handle);
+		if (r < 0)
+			return r;
+		file->has_handle = true;
+	}
+	commit->section.handle = file->handle;
 	commit->section.path = stored_path(file);
 	if (commit->section.path == NULL)
 		return -ENOMEM;

@@ -66,6 +66,8 @@ struct cmek_ofile {
 	struct cmek_group *groups;
 	/* one commit at a time; outermost */
 	pthread_mutex_t commit_lock;
+	struct cmek_file_handle handle; /* of the store file, for records */
+	bool has_handle;                /* it was asked for; an open file keeps it */
 	uint64_t *unapplied; /* records whose images are not in place */
 	size_t n_unapplied;
 	/* lock: shared for reads, writes inside the size and commits; exclusive for whatever changes the fields below */
