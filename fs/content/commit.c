@@ -75,9 +75,7 @@ static int seal_page(struct cmek_ofile *file, const uint8_t *entries, struct cme
 
 	trailer->plain_bytes = cmek_group_plain_len(file->content->params.block_size, file->size, trailer->group);
 	memcpy(trailer->mount_id, file->content->mount_id, sizeof(trailer->mount_id));
-	r = cmek_keyring_seal_right(file->content->ring, 1, &right);
-	if (r == 0)
-		r = cmek_key_cache_get(file->content->keys, right.dek, right.salt, file->file_id, &key);
+	r = cmek_ofile_seal_key(file, 1, &right, &key);
 	if (r == 0)
 		r = cmek_map_seal(key, &right, file->file_id, entries, trailer, page);
 	cmek_secret_free(key);

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/io.h"
 #include "fs/content/ofile.h"
 
 static struct cmek_group **bucket_of(struct cmek_content *content, const struct cmek_ofile *file, uint64_t index)
@@ -183,9 +182,7 @@ static int shorten_tail(struct cmek_group *group, uint32_t sealed_bytes, uint32_
 	held->len = len;
 	r = cmek_block_read_locked(group, block, sealed_len, scratch->plain);
 	if (r == 0)
-		r = cmek_keyring_seal_right(file->content->ring, 1, &right);
-	if (r == 0)
-		r = cmek_key_cache_get(file->content->keys, right.dek, right.salt, file->file_id, &key);
+		r = cmek_ofile_seal_key(file, 1, &right, &key);
 	if (r == 0)
 		r = cmek_block_seal(key, &right, 0, block, scratch->plain, len, held->data, cmek_group_entry(group, i));
 	cmek_wipe(scratch->plain, sealed_len);
@@ -199,33 +196,13 @@ static int shorten_tail(struct cmek_group *group, uint32_t sealed_bytes, uint32_
 	return 0;
 }
 
-static int check_and_open(struct cmek_group *group, const uint8_t *page, struct cmek_map_trailer *ret_trailer)
-{
-	struct cmek_ofile *file = group->file;
-	struct cmek_secret *key = NULL;
-	struct cmek_map_head head;
-	int r;
-
-	r = cmek_map_head_decode(page, &head);
-	if (r == 0 && memcmp(head.file_id, file->file_id, CMEK_FILE_ID_LEN) != 0)
-		r = -EBADMSG;
-	if (r == 0)
-		r = cmek_key_cache_get(file->content->keys, head.dek, head.salt, head.file_id, &key);
-	if (r == 0)
-		r = cmek_map_open(key, &head, file->content->params.block_size, group->index, page, group->entries,
-				  ret_trailer);
-	cmek_secret_free(key);
-	return r;
-}
-
 static int load_locked(struct cmek_group *group)
 {
 	struct cmek_ofile *file = group->file;
 	uint32_t block_size = file->content->params.block_size, true_bytes;
 	struct cmek_map_trailer trailer;
-	uint8_t page[CMEK_MAP_BYTES];
+	struct cmek_map_head head;
 	bool absent;
-	ssize_t n;
 	unsigned i;
 	int r;
 
@@ -234,12 +211,7 @@ static int load_locked(struct cmek_group *group)
 	(void)pthread_mutex_unlock(&file->absent_lock);
 	if (absent)
 		return 0;
-	n = cmek_pread_full(file->fd, page, sizeof(page), cmek_map_stored_off(block_size, group->index));
-	if (n < 0)
-		return (int)n;
-	if (n != (ssize_t)sizeof(page))
-		return -EBADMSG; /* the store file ends before its sealed size */
-	r = check_and_open(group, page, &trailer);
+	r = cmek_ofile_read_page(file, group->index, &head, group->entries, &trailer);
 	if (r < 0)
 		return r;
 	for (i = 0; i < CMEK_GROUP_BLOCKS; i++)

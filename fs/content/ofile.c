@@ -290,27 +290,36 @@ int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool tr
 	return 0;
 }
 
-static int load_trailer(struct cmek_ofile *file, struct cmek_map_trailer *ret_trailer)
+int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, struct cmek_seal_right *ret_right,
+			struct cmek_secret **ret_key)
 {
-	uint8_t page[CMEK_MAP_BYTES], entries[CMEK_MAP_ENTRIES_BYTES];
+	int r = cmek_keyring_seal_right(file->content->ring, n, ret_right);
+
+	return r < 0 ? r : cmek_key_cache_get(file->content->keys, ret_right->dek, ret_right->salt, file->file_id, ret_key);
+}
+
+int cmek_ofile_read_page(struct cmek_ofile *file, uint64_t group, struct cmek_map_head *ret_head,
+			 uint8_t ret_entries[CMEK_MAP_ENTRIES_BYTES], struct cmek_map_trailer *ret_trailer)
+{
+	uint32_t block_size = file->content->params.block_size;
 	struct cmek_secret *key = NULL;
-	struct cmek_map_head head;
+	uint8_t page[CMEK_MAP_BYTES];
 	ssize_t n;
 	int r;
 
-	n = cmek_pread_full(file->fd, page, sizeof(page), 0);
+	n = cmek_pread_full(file->fd, page, sizeof(page), cmek_map_stored_off(block_size, group));
 	if (n < 0)
 		return (int)n;
 	if (n < (ssize_t)sizeof(page))
-		return -EBADMSG;
-	r = cmek_map_head_decode(page, &head);
+		return -EBADMSG; /* the store file ends before its sealed size */
+	r = cmek_map_head_decode(page, ret_head);
+	if (r == 0 && file->has_id && memcmp(ret_head->file_id, file->file_id, CMEK_FILE_ID_LEN) != 0)
+		r = -EBADMSG;
 	if (r == 0)
-		r = cmek_key_cache_get(file->content->keys, head.dek, head.salt, head.file_id, &key);
+		r = cmek_key_cache_get(file->content->keys, ret_head->dek, ret_head->salt, ret_head->file_id, &key);
 	if (r == 0)
-		r = cmek_map_open(key, &head, file->content->params.block_size, 0, page, entries, ret_trailer);
+		r = cmek_map_open(key, ret_head, block_size, group, page, ret_entries, ret_trailer);
 	cmek_secret_free(key);
-	if (r == 0)
-		memcpy(file->file_id, head.file_id, CMEK_FILE_ID_LEN);
 	return r;
 }
 
@@ -318,14 +327,17 @@ static int load_trailer(struct cmek_ofile *file, struct cmek_map_trailer *ret_tr
 static int load_locked(struct cmek_ofile *file)
 {
 	uint32_t block_size = file->content->params.block_size;
+	uint8_t entries[CMEK_MAP_ENTRIES_BYTES];
 	struct cmek_map_trailer trailer;
+	struct cmek_map_head head;
 	struct stat st;
 	uint32_t i;
-	int r;
+	int r = -ENODATA;
 
 	if (fstat(file->fd, &st) < 0)
 		return -errno;
-	r = st.st_size >= (off_t)CMEK_MAP_BYTES ? load_trailer(file, &trailer) : -ENODATA;
+	if (st.st_size >= (off_t)CMEK_MAP_BYTES)
+		r = cmek_ofile_read_page(file, 0, &head, entries, &trailer);
 	if (r == -EBADMSG && st.st_size == (off_t)CMEK_MAP_BYTES)
 		r = -ENODATA; /* a page and nothing behind it, never sealed: what a crash leaves of a new file */
 	if (r < 0 && r != -ENODATA)
@@ -335,6 +347,7 @@ static int load_locked(struct cmek_ofile *file)
 			r = cmek_absent_add(&file->absent, trailer.absent[i].first, trailer.absent[i].count);
 		if (r < 0)
 			return r;
+		memcpy(file->file_id, head.file_id, CMEK_FILE_ID_LEN);
 		file->size = file->sealed_size = trailer.plain_size;
 		file->has_id = file->id_logged = true;
 	}

@@ -158,6 +158,16 @@ void cmek_ofile_touch(struct cmek_ofile *file);
 /* Size changed; file.lock held exclusively. */
 void cmek_ofile_set_size_locked(struct cmek_ofile *file, uint64_t size);
 
+/* The right to seal n times, and the file's content key for it (freed by the caller). Errors of keyring and key cache. */
+int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, struct cmek_seal_right *ret_right,
+			struct cmek_secret **ret_key);
+/*
+ * Reads and opens the stored page of a group; any of ret_entries' bytes may be written on failure. With file.has_id it
+ * must have the file's id. -EBADMSG also when the store file ends before it.
+ */
+int cmek_ofile_read_page(struct cmek_ofile *file, uint64_t group, struct cmek_map_head *ret_head,
+			 uint8_t ret_entries[CMEK_MAP_ENTRIES_BYTES], struct cmek_map_trailer *ret_trailer);
+
 /*
  * group.c: the group with a reference, its page loaded. fresh: the caller overwrites all of it, so a page that can't be
  * read does not matter. file.lock is held (either way). -EBADMSG, -EIO, -ENOMEM.

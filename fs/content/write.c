@@ -99,9 +99,7 @@ static int write_whole(struct span *span, struct cmek_group *group, uint64_t blo
 
 	if (scratch == NULL)
 		return -ENOMEM;
-	r = cmek_keyring_seal_right(file->content->ring, n, &right);
-	if (r == 0)
-		r = cmek_key_cache_get(file->content->keys, right.dek, right.salt, file->file_id, &key);
+	r = cmek_ofile_seal_key(file, n, &right, &key);
 	for (k = 0; r == 0 && k < n; k++) {
 		uint32_t len = bytes - done < block_size ? (uint32_t)(bytes - done) : block_size;
 
@@ -134,9 +132,7 @@ static int write_part(struct span *span, struct cmek_group *group, uint64_t bloc
 	(void)pthread_rwlock_wrlock(&group->lock);
 	r = cmek_block_read_locked(group, block, block_len, scratch->plain);
 	if (r == 0)
-		r = cmek_keyring_seal_right(file->content->ring, 1, &right);
-	if (r == 0)
-		r = cmek_key_cache_get(file->content->keys, right.dek, right.salt, file->file_id, &key);
+		r = cmek_ofile_seal_key(file, 1, &right, &key);
 	if (r == 0) {
 		if (span->data != NULL)
 			memcpy(scratch->plain + from, span->data, len);
