@@ -30,10 +30,15 @@ struct cmek_kms_principal {
 	const char *profile;         /* IBM trusted profile id */
 };
 
+struct cmek_kms_session;
+
 /* How to behave; not part of a volume. All borrowed, zero = default. */
 struct cmek_kms_options {
-	unsigned deadline_ms;        /* for a whole call with its retries; default 30,000 */
+	unsigned deadline_ms;        /* for a whole call with its retries; default: as configured, else 30,000 */
 	const char *config_path;     /* default /etc/cmekfs/cmekfs.conf */
+	const char *profile;         /* of the configuration: its sections [aws PROFILE], ... come before [aws], ... */
+	/* Shared by handles (kms/session.h), config_path is then not looked at; NULL = the handle makes its own. */
+	struct cmek_kms_session *session;
 	const char *keystore_path;   /* local: the key store file, overrides the environment and the default */
 	const char *passphrase_file; /* local: read a store's passphrase from this file, never from argv */
 	/* local: asks the user; NULL = a passphrase that is needed and not in a file is an error. prompt is text to show. */
