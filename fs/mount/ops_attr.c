@@ -116,6 +116,27 @@ static int set_times(const struct cmek_ops *ops, uint64_t node, const struct sta
 	return rc;
 }
 
+/*
+ * What the kernel sends before an fsync, when a write to its cache has moved the times. It goes by its own times then
+ * (trust_local_cmtime in fs/fuse) and gets back those that it sent: a look at the store's would have the next write move
+ * them again, and so make each fsync one request longer.
+ */
+static void reply_flushed_times(fuse_req_t req, uint64_t node, const struct stat *attr, const struct cmek_reply_site *site)
+{
+	struct cmek_ops *ops = cmek_ops_of(req);
+	struct stat st;
+	int rc = cmek_tree_getattr_timeless(ops->tree, node, &st);
+
+	if (rc == 0) {
+		cmek_ops_overlay(ops, node, &st);
+		st.st_ctim = attr->st_ctim;
+		cmek_reply_attr(req, &st, &ops->timeouts);
+	} else {
+		cmek_reply_status(req, rc, site);
+	}
+}
+
+#define FLUSHED_TIMES (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME)
 #define SET_OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
 #define SET_TIMES (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)
 
@@ -130,6 +151,10 @@ void cmek_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_
 	int rc = 0;
 
 	(void)fi;
+	if (to_set == FLUSHED_TIMES && set_live_mtime(ops, node, attr->st_mtim)) {
+		reply_flushed_times(req, node, attr, &site);
+		return;
+	}
 	if (to_set & FUSE_SET_ATTR_SIZE)
 		rc = set_size(ops, node, attr->st_size);
 	if (rc == 0 && (to_set & SET_OWNER))

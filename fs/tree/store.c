@@ -42,11 +42,10 @@ static struct timespec from_statx_time(struct statx_timestamp t)
 	return ts;
 }
 
-int cmek_store_stat(int dirfd, const char *name, struct cmek_store_stat *ret_stat)
+static int stat_fields(int dirfd, const char *name, unsigned mask, struct cmek_store_stat *ret_stat)
 {
 	struct statx x;
 	struct stat *st = &ret_stat->st;
-	unsigned mask = STATX_BASIC_STATS;
 
 #ifdef STATX_MNT_ID
 	mask |= STATX_MNT_ID;
@@ -72,6 +71,18 @@ int cmek_store_stat(int dirfd, const char *name, struct cmek_store_stat *ret_sta
 	ret_stat->mount_id = x.stx_mnt_id;
 #endif
 	return 0;
+}
+
+int cmek_store_stat(int dirfd, const char *name, struct cmek_store_stat *ret_stat)
+{
+	return stat_fields(dirfd, name, STATX_BASIC_STATS, ret_stat);
+}
+
+int cmek_store_stat_timeless(int dirfd, const char *name, struct cmek_store_stat *ret_stat)
+{
+	const unsigned times = STATX_ATIME | STATX_MTIME | STATX_CTIME;
+
+	return stat_fields(dirfd, name, STATX_BASIC_STATS & ~times, ret_stat);
 }
 
 int cmek_store_handle(int dirfd, const char *name, struct cmek_handle *ret_handle)

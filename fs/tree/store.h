@@ -33,6 +33,11 @@ struct cmek_store_stat {
 };
 
 int cmek_store_stat(int dirfd, const char *name, struct cmek_store_stat *ret_stat);
+/*
+ * Without the times, which are left zero. Since Linux 6.13 a look at them makes the next change of the file draw a
+ * fine-grained one, and every clock of the kernel moves with it (Documentation/filesystems/multigrain-ts.rst).
+ */
+int cmek_store_stat_timeless(int dirfd, const char *name, struct cmek_store_stat *ret_stat);
 /* 0 with len 0 where the store has no handles. */
 int cmek_store_handle(int dirfd, const char *name, struct cmek_handle *ret_handle);
 /* mount_fd: any descriptor but an O_PATH one on the handle's file system. */

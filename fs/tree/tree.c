@@ -263,7 +263,8 @@ void cmek_tree_retire(struct cmek_tree *tree, uint64_t node)
 	cmek_node_retire(tree->nodes, node);
 }
 
-int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st)
+static int node_stat(struct cmek_tree *tree, uint64_t node,
+		     int (*stat_fn)(int dirfd, const char *name, struct cmek_store_stat *ret_stat), struct stat *ret_st)
 {
 	struct cmek_store_stat st;
 	struct cmek_tree_fd fd;
@@ -272,11 +273,21 @@ int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st
 	r = cmek_tree_fd_get(tree, node, &fd);
 	if (r)
 		return r;
-	r = cmek_store_stat(fd.fd, "", &st);
+	r = stat_fn(fd.fd, "", &st);
 	if (r == 0)
 		r = cmek_tree_plain_stat(tree, fd.fd, "", &st.st);
 	if (r == 0)
 		*ret_st = st.st;
 	cmek_tree_fd_put(tree, &fd);
 	return r;
+}
+
+int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st)
+{
+	return node_stat(tree, node, cmek_store_stat, ret_st);
+}
+
+int cmek_tree_getattr_timeless(struct cmek_tree *tree, uint64_t node, struct stat *ret_st)
+{
+	return node_stat(tree, node, cmek_store_stat_timeless, ret_st);
 }

@@ -51,6 +51,8 @@ void cmek_tree_free(struct cmek_tree *tree);
 int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, struct cmek_entry *ret_entry);
 void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups);
 int cmek_tree_getattr(struct cmek_tree *tree, uint64_t node, struct stat *ret_st);
+/* The same without the times (cmek_store_stat_timeless() says why). */
+int cmek_tree_getattr_timeless(struct cmek_tree *tree, uint64_t node, struct stat *ret_st);
 /*
  * The kernel was told something of this file that can't be taken back (a size): from now on everything but forget says
  * -ESTALE, and the next look-up of the file gives it another number. Not for directories.
