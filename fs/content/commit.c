@@ -21,6 +21,8 @@
 
 /* With less free space than this, space for a record's images is allocated before the record is written. */
 #define SPACE_LOW (UINT64_C(512) << 20)
+/* That there is more holds for this long: less than it takes to write that much. */
+#define SPACE_KNOWN_MS 50
 
 /* One group in a commit, with a reference. */
 struct cmek_taken_group {
@@ -300,7 +302,7 @@ static int take_account(struct cmek_commit *commit)
 }
 
 /* Where the store file is, as far as that can be told: only used when handles can't be. */
-static char *stored_path(struct cmek_ofile *file)
+static char *ask_for_path(struct cmek_ofile *file)
 {
 	char link[64], path[PATH_MAX];
 	const char *root = file->content->params.store_path;
@@ -315,24 +317,47 @@ static char *stored_path(struct cmek_ofile *file)
 	return strdup(strncmp(path, root, root_len) == 0 && path[root_len] == '/' ? path + root_len + 1 : "");
 }
 
+/* Asked for again when any name has changed: it could be one on the way to this file. */
+static const char *stored_path(struct cmek_ofile *file)
+{
+	unsigned names = atomic_load(&file->content->name_changes);
+
+	if (file->path == NULL || file->path_names != names) {
+		free(file->path);
+		file->path = ask_for_path(file);
+		file->path_names = names;
+	}
+	return file->path;
+}
+
+/*
+ * A file without a name any more has a record like all others: whether its end is durable is not known, and if it is,
+ * the handle says so. Where there are no handles, its path would name another one.
+ */
 static int describe_file(struct cmek_commit *commit)
 {
 	struct cmek_ofile *file = commit->file;
+	const char *path = stored_path(file);
 	struct stat st;
 	int r;
 
-	if (fstat(file->fd, &st) < 0)
-		return -errno;
-	/* A file that was never loaded has no changes but its times, and its id is not known. */
-	commit->unlogged = st.st_nlink == 0 || !file->loaded;
+	if (path == NULL)
+		return -ENOMEM;
 	if (!file->has_handle) {
 		r = cmek_handle_of(file->fd, &file->handle);
 		if (r < 0)
 			return r;
 		file->has_handle = true;
 	}
+	/* A file that was never loaded has no changes but its times, and its id is not known. */
+	commit->unlogged = !file->loaded;
+	if (file->handle.len == 0) {
+		if (fstat(file->fd, &st) < 0)
+			return -errno;
+		commit->unlogged |= st.st_nlink == 0;
+	}
 	commit->section.handle = file->handle;
-	commit->section.path = stored_path(file);
+	commit->section.path = strdup(path);
 	if (commit->section.path == NULL)
 		return -ENOMEM;
 	memcpy(commit->section.file_id, file->file_id, CMEK_FILE_ID_LEN);
@@ -472,13 +497,18 @@ static int allocate_run(int fd, const uint8_t *images, uint64_t len, uint64_t of
  */
 static int secure_space(struct cmek_commit *commit)
 {
+	struct cmek_content *content = commit->file->content;
+	uint64_t now = cmek_content_now_ms(), until = atomic_load(&content->space_until_ms);
 	struct statvfs store;
 
+	if (now < until)
+		return 0;
 	if (fstatvfs(commit->file->fd, &store) < 0)
 		return -errno;
-	if ((uint64_t)store.f_bavail * store.f_frsize > SPACE_LOW + commit->images_bytes)
-		return 0;
-	return for_each_run(commit, allocate_run);
+	if ((uint64_t)store.f_bavail * store.f_frsize <= SPACE_LOW + commit->images_bytes)
+		return for_each_run(commit, allocate_run);
+	atomic_store(&content->space_until_ms, now + SPACE_KNOWN_MS);
+	return 0;
 }
 
 /* The flush, and the room, that a record needs before it is written. */
@@ -546,8 +576,11 @@ static int fit_store_size(struct cmek_ofile *file)
 	off_t want = (off_t)cmek_stored_size(file->content->params.block_size, file->size);
 	struct stat st;
 
+	if (file->fitted)
+		return 0;
 	if (fstat(file->fd, &st) < 0 || (st.st_size != want && ftruncate(file->fd, want) < 0))
 		return -errno;
+	file->fitted = true;
 	return 0;
 }
 

@@ -88,6 +88,8 @@ int cmek_content_truncate(struct cmek_ofile *file, uint64_t size);
 int cmek_content_sync(struct cmek_ofile *file, bool datasync);
 /* The store file was linked, renamed, or got another mode or owner: the next sync has to flush that, too. */
 void cmek_ofile_metadata_changed(struct cmek_ofile *file);
+/* A file or directory was renamed or removed: the paths of open files in the store may be others now. */
+void cmek_content_names_changed(struct cmek_content *content);
 /* Errors of deferred work, without waiting for any: what close(2) tells. */
 int cmek_ofile_flush(struct cmek_ofile *file);
 /* Changes into the store, in order, not flushed: before a rename over, a link, an unmapping. */

@@ -22,7 +22,7 @@ static struct cmek_ofile **bucket_of(struct cmek_content *content, uint64_t node
 	return content->files + (node * UINT64_C(0x9e3779b97f4a7c15) >> 32) % FILE_BUCKETS;
 }
 
-static uint64_t now_ms(void)
+uint64_t cmek_content_now_ms(void)
 {
 	struct timespec ts;
 
@@ -43,6 +43,7 @@ static void ofile_destroy(struct cmek_ofile *file)
 	cmek_group_drop_from(file, 0);
 	cmek_absent_done(&file->absent);
 	cmek_commit_drop_records(file, !failed);
+	free(file->path);
 	if (file->fd >= 0)
 		(void)close(file->fd); /* nothing is deferred to the close of a store file that fsync would not have told */
 	(void)pthread_mutex_destroy(&file->commit_lock);
@@ -153,7 +154,7 @@ void cmek_ofile_queue(struct cmek_ofile *file)
 		return;
 	(void)pthread_mutex_lock(&content->files_lock);
 	if (!file->queued) {
-		file->queued_ms = now_ms();
+		file->queued_ms = cmek_content_now_ms();
 		file->queue_prev = content->queue_tail;
 		*(content->queue_tail ? &content->queue_tail->queue_next : &content->queue_head) = file;
 		content->queue_tail = file;
@@ -172,7 +173,7 @@ struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min
 	file = content->queue_head;
 	*ret_wait_ms = min_age_ms;
 	if (file != NULL) {
-		age = now_ms() - file->queued_ms;
+		age = cmek_content_now_ms() - file->queued_ms;
 		if (age >= min_age_ms) {
 			queue_unlink_locked(content, file);
 			file->refs++;
@@ -404,6 +405,7 @@ uint64_t cmek_ofile_size(const struct cmek_ofile *file)
 void cmek_ofile_set_size_locked(struct cmek_ofile *file, uint64_t size)
 {
 	file->size = size;
+	file->fitted = false;
 	(void)pthread_mutex_lock(&file->dirty_lock);
 	file->size_dirty = true;
 	(void)pthread_mutex_unlock(&file->dirty_lock);

@@ -68,6 +68,8 @@ struct cmek_ofile {
 	pthread_mutex_t commit_lock;
 	struct cmek_file_handle handle; /* of the store file, for records */
 	bool has_handle;                /* it was asked for; an open file keeps it */
+	char *path;                     /* of the store file when content.name_changes was path_names; NULL = not asked for */
+	unsigned path_names;
 	uint64_t *unapplied; /* records whose images are not in place */
 	size_t n_unapplied;
 	/* lock: shared for reads, writes inside the size and commits; exclusive for whatever changes the fields below */
@@ -85,6 +87,7 @@ struct cmek_ofile {
 	struct cmek_journal_touch *touch; /* that one; guarded by commit_lock */
 	uint8_t file_id[CMEK_FILE_ID_LEN];
 	_Atomic uint64_t size;
+	bool fitted; /* the store file ends where a commit of this size left it; written under commit_lock, too */
 	/* dirty_lock: the rest */
 	pthread_mutex_t dirty_lock;
 	struct cmek_group *dirty; /* groups to write, each with a reference */
@@ -123,6 +126,8 @@ struct cmek_content {
 	struct cmek_group **groups;
 	struct cmek_group *lru_head, *lru_tail; /* head = oldest */
 	size_t n_groups, max_groups, n_buckets;
+	atomic_uint name_changes;            /* of files and directories, counted */
+	atomic_uint_fast64_t space_until_ms; /* up to then the store counts as far from full; monotonic */
 	/* held everywhere */
 	atomic_uint_fast64_t held_bytes, held_version;
 };
@@ -134,6 +139,9 @@ struct cmek_scratch {
 };
 #define CMEK_RUN_MAX (1u << 20)
 struct cmek_scratch *cmek_scratch_get(struct cmek_content *content); /* NULL: no memory */
+
+/* ofile.c: a monotonic clock. */
+uint64_t cmek_content_now_ms(void);
 
 /* ofile.c: the table of files, used by content.c and commit.c. */
 int cmek_ofile_table_new(struct cmek_content *content);

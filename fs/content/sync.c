@@ -177,6 +177,11 @@ void cmek_ofile_metadata_changed(struct cmek_ofile *file)
 	(void)atomic_fetch_add(&file->metadata_changes, 1);
 }
 
+void cmek_content_names_changed(struct cmek_content *content)
+{
+	(void)atomic_fetch_add(&content->name_changes, 1);
+}
+
 /* Takes up to CMEK_COMMITS_MAX files that have waited min_age_ms off the queue and commits them. How many, or -errno. */
 static int commit_queued(struct cmek_content *content, uint64_t min_age_ms, size_t max, uint64_t *ret_wait_ms)
 {

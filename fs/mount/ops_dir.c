@@ -144,8 +144,11 @@ void cmek_op_link(fuse_req_t req, fuse_ino_t node, fuse_ino_t new_parent, const 
 void cmek_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct cmek_reply_site site = cmek_site("unlink", parent);
+	struct cmek_ops *ops = cmek_ops_of(req);
+	int rc = cmek_tree_unlink(ops->tree, parent, name);
 
-	cmek_reply_status(req, cmek_tree_unlink(cmek_ops_of(req)->tree, parent, name), &site);
+	cmek_content_names_changed(ops->content);
+	cmek_reply_status(req, rc, &site);
 }
 
 void cmek_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -180,8 +183,10 @@ void cmek_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_in
 
 	if (rc == 0 && (flags & RENAME_EXCHANGE))
 		rc = commit_name(ops, new_parent, new_name, &other);
-	if (rc == 0)
+	if (rc == 0) {
 		rc = cmek_tree_rename(ops->tree, parent, name, new_parent, new_name, flags);
+		cmek_content_names_changed(ops->content);
+	}
 	if (rc == 0)
 		cmek_ops_metadata_changed(ops, node);
 	if (rc == 0 && other != 0)
