@@ -20,6 +20,7 @@ struct cmek_ops {
 	struct cmek_content *content;
 	struct cmek_reply_timeouts timeouts;
 	bool refuse_opendir_cache;  /* opendir is asked for each time (allow_root) */
+	bool kernel_sets_mtime;     /* the kernel keeps dirty pages, and then the modification times of what is written */
 	pthread_key_t read_buffer;
 };
 

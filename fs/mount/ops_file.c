@@ -171,12 +171,16 @@ void cmek_op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t siz
 {
 	struct cmek_reply_site site = { "write", node, (uint64_t)off };
 	struct cmek_ofile *file = open_file(req, node, &site);
+	const struct cmek_ops *ops = cmek_ops_of(req);
 	int rc;
 
 	if (!file)
 		return;
-	/* A page from the kernel's cache was written by the user earlier: the kernel sets that time itself, before or after. */
-	if (fi->writepage)
+	/*
+	 * A page from the kernel's cache was written by the user earlier: where the kernel keeps dirty pages it sets that
+	 * time itself, before or after. Elsewhere such a page was written through a mapping, and nobody else sets it.
+	 */
+	if (fi->writepage && ops->kernel_sets_mtime)
 		rc = cmek_content_write_back(file, data, size, (uint64_t)off);
 	else
 		rc = cmek_content_write(file, data, size, (uint64_t)off);

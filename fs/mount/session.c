@@ -67,6 +67,7 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_NO_OPENDIR_SUPPORT);
 	if (session->params.writeback)
 		want(conn, FUSE_CAP_WRITEBACK_CACHE);
+	session->ops.kernel_sets_mtime = conn->want & FUSE_CAP_WRITEBACK_CACHE;
 	if (!session->params.allow_root)
 		want(conn, FUSE_CAP_CACHE_SYMLINKS);
 	conn->max_write = CMEK_IO_MAX;
