@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The content layer as a whole: made, freed, and the buffers its threads work in.
+ * The content layer as a whole: made, freed, told of, and the buffers its threads work in.
  */
 #include "config.h"
 
@@ -190,4 +190,32 @@ int cmek_content_free(struct cmek_content *content)
 	(void)pthread_mutex_destroy(&content->groups_lock);
 	free_tables(content);
 	return r < 0 ? r : journal_r;
+}
+
+void cmek_content_status(struct cmek_content *content, struct cmek_content_status *ret_status)
+{
+	struct cmek_content_status status = { .waiting_bytes = content->held_bytes,
+					      .oldest_ms = cmek_ofile_oldest_ms(content),
+					      .has_journal = content->journal != NULL };
+	struct cmek_journal_status journal;
+
+	(void)pthread_mutex_lock(&content->files_lock);
+	status.files = content->n_files;
+	status.waiting_files = content->n_queued;
+	(void)pthread_mutex_unlock(&content->files_lock);
+	(void)pthread_mutex_lock(&content->groups_lock);
+	status.map_pages = content->n_groups;
+	(void)pthread_mutex_unlock(&content->groups_lock);
+	if (content->journal != NULL) {
+		cmek_journal_status(content->journal, &journal);
+		status.journal_length_bytes = journal.length_bytes;
+		status.journal_used_bytes = journal.used_bytes;
+		status.journal_records = journal.records;
+		status.journal_oldest_ms = journal.oldest_ms;
+		status.journal_appends = journal.appends;
+		status.journal_flushes = journal.flushes;
+		status.journal_checkpoints = journal.checkpoints;
+		status.journal_error = journal.error;
+	}
+	*ret_status = status;
 }

@@ -60,6 +60,22 @@ int cmek_content_free(struct cmek_content *content);
 /* Every change of every file into the store, which the caller then flushes as a whole (syncfs, orderly unmount). */
 int cmek_content_commit_all(struct cmek_content *content);
 
+/* What it has to do and has done, for people. */
+struct cmek_content_status {
+	uint64_t files;            /* known to be open, or with changes */
+	uint64_t waiting_files;    /* with changes that are not in the store */
+	uint64_t waiting_bytes;    /* held in memory for that */
+	uint64_t oldest_ms;        /* how long the oldest of those has waited; 0 = none */
+	uint64_t map_pages;        /* decoded, in memory */
+	bool has_journal;
+	uint64_t journal_length_bytes, journal_used_bytes;
+	uint64_t journal_records;  /* that a replay would read */
+	uint64_t journal_oldest_ms; /* how long the oldest of those has been there; 0 = none */
+	uint64_t journal_appends, journal_flushes, journal_checkpoints;
+	int journal_error;         /* -errno; after one nothing is appended any more */
+};
+void cmek_content_status(struct cmek_content *content, struct cmek_content_status *ret_status);
+
 /*
  * Opens, or joins those who have it open. fd: a read-write store descriptor the caller already has (just created),
  * taken over, or -1. trunc: empties the file in the same step (O_TRUNC). Each success is paired with cmek_ofile_close().

@@ -33,6 +33,7 @@
 /* A record in the ring that is still needed. */
 struct live {
 	uint64_t off, bytes, seq;
+	uint64_t added_ms;  /* monotonic */
 	unsigned unapplied; /* sections that are not yet written in place */
 	bool failed;        /* and the attempt has failed */
 };
@@ -78,6 +79,14 @@ static void lock(struct cmek_journal *j)
 static void unlock(struct cmek_journal *j)
 {
 	(void)pthread_mutex_unlock(&j->lock);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 /* ---- making it ---- */
@@ -269,7 +278,7 @@ static int add_live_locked(struct cmek_journal *j, uint64_t off, uint64_t bytes,
 		j->live = grown;
 		j->live_capacity = capacity;
 	}
-	j->live[j->live_first + j->live_n++] = (struct live){ off, bytes, j->next_seq, sections, false };
+	j->live[j->live_first + j->live_n++] = (struct live){ off, bytes, j->next_seq, now_ms(), sections, false };
 	j->used_bytes += bytes;
 	return 0;
 }
@@ -741,6 +750,7 @@ void cmek_journal_status(struct cmek_journal *journal, struct cmek_journal_statu
 	ret_status->length_bytes = journal->params.length_bytes;
 	ret_status->used_bytes = journal->used_bytes;
 	ret_status->records = journal->live_n;
+	ret_status->oldest_ms = journal->live_n > 0 ? now_ms() - oldest_locked(journal)->added_ms : 0;
 	ret_status->error = journal->error;
 	unlock(journal);
 }

@@ -128,6 +128,7 @@ static struct cmek_ofile *find_or_insert(struct cmek_content *content, uint64_t 
 		made->hash_next = *p;
 		*p = file = made;
 		made = NULL;
+		content->n_files++;
 	}
 	(void)pthread_mutex_unlock(&content->files_lock);
 	if (made != NULL)
@@ -186,6 +187,17 @@ struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min
 	return file;
 }
 
+uint64_t cmek_ofile_oldest_ms(struct cmek_content *content)
+{
+	uint64_t ms = 0;
+
+	(void)pthread_mutex_lock(&content->files_lock);
+	if (content->queue_head != NULL)
+		ms = now_ms() - content->queue_head->queued_ms;
+	(void)pthread_mutex_unlock(&content->files_lock);
+	return ms;
+}
+
 /* The last reference takes the file out of the table, unless it still has changes to write. */
 void cmek_ofile_unref(struct cmek_ofile *file)
 {
@@ -200,6 +212,7 @@ void cmek_ofile_unref(struct cmek_ofile *file)
 			;
 		*p = file->hash_next;
 		queue_unlink_locked(content, file);
+		content->n_files--;
 		last = true;
 	}
 	(void)pthread_mutex_unlock(&content->files_lock);

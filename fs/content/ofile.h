@@ -118,6 +118,7 @@ struct cmek_content {
 	pthread_mutex_t files_lock;
 	pthread_cond_t files_cond; /* the committer waits */
 	struct cmek_ofile **files;
+	size_t n_files;
 	struct cmek_ofile *queue_head, *queue_tail;
 	atomic_size_t n_queued;
 	bool stopping;
@@ -152,6 +153,8 @@ void cmek_ofile_table_drop(struct cmek_content *content);
  * else NULL, and *ret_wait_ms says how long to wait.
  */
 struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min_age_ms, uint64_t *ret_wait_ms);
+/* How long the file that has waited longest has waited; 0: none waits. */
+uint64_t cmek_ofile_oldest_ms(struct cmek_content *content);
 /* Gives a reference back without trying to commit. */
 void cmek_ofile_unref(struct cmek_ofile *file);
 
