@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE=1
 all_jobs=(style build_gcc build_clang asan tsan nonce distcheck reader integ powercut)
 
 packages=(
-	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git libcurl4-openssl-dev
+	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git jq libcurl4-openssl-dev
 	libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config postgresql python3 python3-cryptography
 	rsync shellcheck sqlite3 xfsprogs
 )

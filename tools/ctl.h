@@ -26,6 +26,7 @@ int cmek_ctl_header(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
 
 /* What verbs on volumes share (ctl_volume.c). */
 
@@ -36,6 +37,21 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_volume_open(const char *volume, int *ret_fd, char **ret_path, struct cmek_error *err);
 /* Where the store is mounted in this mount namespace: malloced, NULL if nowhere (or there is no memory). */
 char *cmek_ctl_mount_point(const char *store);
+/* The control socket of a mount (ctl_mount.c, doc/control.md), and what the mount said of itself at first. */
+struct cmek_ctl_mount {
+	int fd;
+	json_t *status;
+};
+/*
+ * The mount that a user calls by its mount point, its store, its UUID or its label. Kinds: not-found (it is not mounted by
+ * this user), usage (more than one fits), and those of cmek_ctlsock_ask() when a mount that may be the one does not answer.
+ */
+int cmek_ctl_mount_find(const char *volume, struct cmek_ctl_mount *ret_mount, struct cmek_error *err);
+/* Asks, and waits for as long as it takes. request is taken over (NULL: no memory for it). */
+int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err);
+/* Hangs up; fd -1 is fine. */
+void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
+
 /* "2026-11-22T10:11:12Z" as JSON. */
 json_t *cmek_ctl_time_json(int64_t unix_seconds);
 

@@ -36,6 +36,7 @@ struct status {
 	struct cmek_tool *tool;
 	char *path;       /* the store's */
 	char *mount_point;
+	struct cmek_ctl_mount mount; /* fd -1: it is not mounted, or not by this user */
 	struct cmek_volhdr_store *store;
 	const struct cmek_volhdr *hdr;
 	struct slot_state *slots;
@@ -76,6 +77,43 @@ static const char *state_of(const struct slot_state *state)
 						cmek_kms_state_name(state->info.state);
 }
 
+static json_int_t number_of(const json_t *json, const char *name)
+{
+	return json_integer_value(json_object_get(json, name));
+}
+
+static const char *text_of(const json_t *json, const char *name)
+{
+	const char *text = json_string_value(json_object_get(json, name));
+
+	return text ? text : "";
+}
+
+/* What the mount says of itself. */
+static void print_mount(const struct status *s)
+{
+	const json_t *content = json_object_get(s->mount.status, "content");
+	const json_t *journal = json_object_get(s->mount.status, "journal");
+
+	if (s->mount.fd < 0)
+		return;
+	cmek_tool_say(s->tool, "state:       %s, mounted since %s by process %lld", text_of(s->mount.status, "state"),
+		      text_of(s->mount.status, "since"), (long long)number_of(s->mount.status, "pid"));
+	cmek_tool_say(s->tool, "files:       %lld in use, %lld with changes that wait to be written (%lld bytes, %.1f s)",
+		      (long long)number_of(content, "files"), (long long)number_of(content, "waiting_files"),
+		      (long long)number_of(content, "waiting_bytes"), json_number_value(json_object_get(content, "oldest_s")));
+	if (!json_is_object(journal)) {
+		cmek_tool_say(s->tool, "journal:     none");
+		return;
+	}
+	cmek_tool_say(s->tool, "journal:     %lld of %lld bytes used by %lld records, the oldest %.1f s old",
+		      (long long)number_of(journal, "used_bytes"), (long long)number_of(journal, "length_bytes"),
+		      (long long)number_of(journal, "records"), json_number_value(json_object_get(journal, "oldest_s")));
+	if (*text_of(journal, "error"))
+		cmek_tool_say(s->tool, "             FAILED: %s; nothing more can be made durable, mount it anew",
+			      text_of(journal, "error"));
+}
+
 static void print(const struct status *s)
 {
 	const struct cmek_volhdr *hdr = s->hdr;
@@ -89,6 +127,7 @@ static void print(const struct status *s)
 	cmek_tool_say(s->tool, "in use:      %s", use_names[cmek_volhdr_store_use(s->store)]);
 	if (s->mount_point)
 		cmek_tool_say(s->tool, "mounted on:  %s", s->mount_point);
+	print_mount(s);
 	cmek_tool_say(s->tool, "block size:  %u", hdr->block_size);
 	cmek_tool_say(s->tool, "header:      number %llu%s", (unsigned long long)hdr->sequence,
 		      cmek_volhdr_store_unequal(s->store) ?
@@ -130,18 +169,26 @@ static json_t *status_json(const struct status *s)
 	for (i = 0; i < s->hdr->n_deks; i++)
 		json_array_append_new(deks, json_pack("{s:i, s:s}", "id", s->hdr->deks[i].id, "state",
 						      cmek_dek_state_name(s->hdr->deks[i].state)));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:i, s:I, s:b, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
+	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:i, s:I, s:b, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
 			 "store", s->path, "in_use", use_names[cmek_volhdr_store_use(s->store)], "mount_point",
-			 s->mount_point, "block_size", (int)s->hdr->block_size, "sequence",
+			 s->mount_point, "mount", s->mount.status, "block_size", (int)s->hdr->block_size, "sequence",
 			 (json_int_t)s->hdr->sequence, "copies_differ", cmek_volhdr_store_unequal(s->store), "slots",
 			 slots, "deks", deks);
 }
 
 static int collect(struct status *s, const char *volume, const struct cmek_kms_options *opts, struct cmek_error *err)
 {
+	struct cmek_error mount_err = CMEK_ERROR_INIT;
 	int fd = -1, ret;
 	size_t i;
 
+	/* A mount is asked even where the store could be: only it knows what a UUID or a label stand for. */
+	if (cmek_ctl_mount_find(volume, &s->mount, &mount_err) == 0)
+		volume = text_of(s->mount.status, "store");
+	else if (mount_err.kind == CMEK_E_USAGE)
+		return cmek_error_set(err, mount_err.kind, mount_err.err, "%s", mount_err.text);
+	else if (mount_err.kind != CMEK_E_NOT_FOUND)
+		cmek_tool_say(s->tool, "warning:     %s", mount_err.text);
 	ret = cmek_ctl_volume_open(volume, &fd, &s->path, err);
 	if (!ret)
 		ret = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &s->store, err);
@@ -150,7 +197,10 @@ static int collect(struct status *s, const char *volume, const struct cmek_kms_o
 	if (ret)
 		return ret;
 	s->hdr = cmek_volhdr_store_header(s->store);
-	s->mount_point = cmek_ctl_mount_point(s->path);
+	if (s->mount.fd >= 0)
+		s->mount_point = strdup(text_of(s->mount.status, "mount_point"));
+	else
+		s->mount_point = cmek_ctl_mount_point(s->path);
 	s->slots = calloc(s->hdr->n_slots, sizeof(*s->slots));
 	if (!s->slots)
 		return cmek_error_sys(err, ENOMEM, "status");
@@ -168,12 +218,13 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	};
 	static const struct cmek_tool_command command = {
 		.synopsis = "[options] VOLUME",
-		.about = "Shows a volume, who uses it, and the state of its keys. VOLUME is a store or a mount point.",
+		.about = "Shows a volume, who uses it, and the state of its keys. VOLUME is a store, "
+			 "or, of a mounted volume, its mount point, UUID or label.",
 		.options = options, .min_operands = 1, .max_operands = 1,
 	};
 	struct cmek_kms_options opts = { .ask_passphrase = cmek_tool_ask_passphrase };
 	struct cmek_error err = CMEK_ERROR_INIT;
-	struct status s = { .tool = tool };
+	struct status s = { .tool = tool, .mount = { .fd = -1 } };
 	struct cmek_tool_args args;
 	json_t *json;
 	size_t i;
@@ -194,6 +245,7 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 		cmek_kms_info_done(&s.slots[i].info);
 	free(s.slots);
 	cmek_volhdr_store_close(s.store);
+	cmek_ctl_mount_done(&s.mount);
 	free(s.mount_point);
 	free(s.path);
 	return code;

@@ -23,6 +23,7 @@
 #include "fs/mount/agent.h"
 #include "fs/mount/confine.h"
 #include "fs/mount/daemon.h"
+#include "fs/mount/daemon_impl.h"
 #include "fs/mount/message.h"
 #include "fs/mount/session.h"
 #include "fs/tree/tree.h"
@@ -33,22 +34,6 @@
 /* umount(8) returns before the daemon of the mount has ended, so a new mount waits a little for the old one's lock. */
 #define LOCK_WAIT_MS 5000
 #define LOCK_TICK_MS 50
-
-struct daemon {
-	const struct cmek_mount_opts *opts;
-	int supervisor, agent;
-	int store_fd, meta_fd;
-	char store_path[PATH_MAX];
-	bool read_only;
-	struct cmek_volhdr_store *header;
-	struct cmek_keyring *ring;
-	struct cmek_tree *tree;
-	struct cmek_content *content;
-	struct cmek_session *session;
-	pthread_t listener;
-	bool listening;
-	atomic_bool ending; /* the session is over: what the listener hears is of no interest */
-};
 
 static void report_line(void *arg, const char *text)
 {
@@ -197,6 +182,16 @@ static int replay(struct daemon *d, struct cmek_error *err)
 	return 0;
 }
 
+static int serve_control(struct daemon *d, struct cmek_error *err)
+{
+	int fd = d->control_fd;
+
+	if (fd < 0)
+		return 0;
+	d->control_fd = -1;
+	return cmek_control_new(fd, cmek_daemon_verbs, d, &d->control, err);
+}
+
 /* Tree, content and session over the connection. After the last fork: salts are drawn and threads started from here on. */
 static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 {
@@ -243,7 +238,8 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		return rc;
 	fd = *device_fd;
 	*device_fd = -1;
-	return cmek_session_new(fd, d->tree, d->content, &session_params, &d->session, err);
+	rc = cmek_session_new(fd, d->tree, d->content, &session_params, &d->session, err);
+	return rc == 0 ? serve_control(d, err) : rc;
 }
 
 /* Waits for the supervisor to say STOP, or to be gone, which is no reason to lose what is not in the store yet. */
@@ -287,6 +283,7 @@ static int finish(struct daemon *d, struct cmek_error *err)
 		(void)shutdown(d->supervisor, SHUT_RD); /* wakes it; what we have to say can still be sent */
 		(void)pthread_join(d->listener, NULL);
 	}
+	cmek_control_free(d->control);
 	cmek_session_free(d->session);
 	rc = cmek_content_free(d->content);
 	if (rc == 0 && d->tree && !d->read_only)
@@ -300,6 +297,8 @@ static int finish(struct daemon *d, struct cmek_error *err)
 		(void)close(d->meta_fd); /* a directory, as the store */
 	if (d->store_fd >= 0)
 		(void)close(d->store_fd);
+	if (d->control_fd >= 0)
+		(void)close(d->control_fd); /* nobody was served */
 	return rc;
 }
 
@@ -307,11 +306,17 @@ static int finish(struct daemon *d, struct cmek_error *err)
 static int receive_device(struct daemon *d, int *ret_fd, struct cmek_error *err)
 {
 	struct cmek_message msg = { .type = CMEK_MSG_UNLOCKED, .pid = getpid(), .read_only = d->read_only };
-	int fd = -1;
-	int rc = cmek_message_send(d->supervisor, &msg, -1);
+	int fd = -1, rc;
 
+	memcpy(msg.volume, cmek_volhdr_store_header(d->header)->uuid, sizeof(msg.volume));
+	rc = cmek_message_send(d->supervisor, &msg, -1);
 	if (rc == 0)
 		rc = cmek_message_receive(d->supervisor, &msg, &fd);
+	if (rc == 0 && msg.type == CMEK_MSG_CONTROL) {
+		d->control_fd = fd;
+		fd = -1;
+		rc = cmek_message_receive(d->supervisor, &msg, &fd);
+	}
 	if (rc == 0 && (msg.type != CMEK_MSG_DEVICE || fd < 0))
 		rc = -ECANCELED;
 	if (rc == 0) {
@@ -325,7 +330,9 @@ static int receive_device(struct daemon *d, int *ret_fd, struct cmek_error *err)
 
 int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int agent)
 {
-	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .store_fd = -1, .meta_fd = -1 };
+	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .store_fd = -1, .meta_fd = -1,
+			    .control_fd = -1, .since = (int64_t)time(NULL),
+			    .header_lock = PTHREAD_MUTEX_INITIALIZER };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	int device_fd = -1, rc, last;
 

@@ -15,6 +15,7 @@
  */
 enum cmek_message_type {
 	CMEK_MSG_UNLOCKED = 1, /* daemon: the store is locked, the keys are here, mount now */
+	CMEK_MSG_CONTROL,      /* supervisor: the control socket, with its descriptor; before DEVICE, or never */
 	CMEK_MSG_DEVICE,       /* supervisor: the connection, with its descriptor */
 	CMEK_MSG_UP,           /* daemon: the kernel has been answered, the mount works */
 	CMEK_MSG_FAILED,       /* daemon or supervisor: gave up; kind, err and text say why */
@@ -25,6 +26,7 @@ struct cmek_message {
 	uint32_t type;
 	int32_t pid;       /* the sender */
 	int32_t read_only; /* UNLOCKED: the volume may only be mounted so */
+	uint8_t volume[16]; /* UNLOCKED: its UUID */
 	struct cmek_error error;
 };
 

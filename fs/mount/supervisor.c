@@ -26,6 +26,7 @@
 #include "fs/mount/mountpoint.h"
 #include "fs/mount/notify.h"
 #include "fs/mount/supervisor.h"
+#include "fs/volume/ctlsock.h"
 
 #define PROGRAM "cmekfs"
 /* How long an ended or killed mount may take to be detached before we leave it. */
@@ -48,6 +49,9 @@ struct supervisor {
 	pid_t daemon, agent, unmounter;
 	int daemon_status;
 	struct cmek_mountpoint mount;
+	int control_dir; /* -1: there is no control socket */
+	ino_t control_ino;
+	char control_name[CMEK_CTLSOCK_NAME_MAX];
 	struct cmek_error error; /* the first that ends the mount */
 	char line[4096];         /* an unfinished line of log_pipe */
 	size_t line_len;
@@ -285,7 +289,8 @@ static void get_ready(struct supervisor *s)
 	s->state = RUNNING;
 	cmek_mountpoint_tune(&s->mount);
 	if (s->ready >= 0) {
-		const int keep[] = { s->signals, s->daemon_socket, s->log_pipe, s->mount.device_fd, s->ready };
+		const int keep[] = { s->signals, s->daemon_socket, s->log_pipe, s->mount.device_fd, s->ready,
+				     s->control_dir };
 
 		redirect_stdio(-1);
 		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
@@ -316,11 +321,44 @@ static void end_now(struct supervisor *s)
 	s->state = ENDED;
 }
 
+/*
+ * Makes the control socket and hands it to the daemon, which may make none. A machine without a place for it mounts all
+ * the same: data comes first.
+ */
+static void open_control(struct supervisor *s, const struct cmek_message *msg)
+{
+	struct cmek_message control = { .type = CMEK_MSG_CONTROL, .pid = getpid() };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	int fd = -1, rc;
+
+	rc = cmek_ctlsock_dir(true, &s->control_dir, &err);
+	if (rc == 0)
+		rc = cmek_ctlsock_listen(s->control_dir, msg->volume, s->opts->read_only || msg->read_only, &fd,
+					 s->control_name, &err);
+	if (rc != 0) {
+		cmek_log(CMEK_LOG_WARNING, "%s: cmekctl will not reach this mount: %s", s->opts->mountpoint, err.text);
+		close_fd(&s->control_dir);
+		return;
+	}
+	s->control_ino = cmek_ctlsock_ino(s->control_dir, s->control_name);
+	(void)cmek_message_send(s->daemon_socket, &control, fd); /* if the daemon is gone, the next message tells */
+	(void)close(fd); /* the daemon has its own */
+}
+
+static void close_control(struct supervisor *s)
+{
+	if (s->control_dir >= 0)
+		cmek_ctlsock_remove(s->control_dir, s->control_name, s->control_ino);
+	close_fd(&s->control_dir);
+}
+
 static void mount_now(struct supervisor *s, const struct cmek_message *msg)
 {
 	struct cmek_message device = { .type = CMEK_MSG_DEVICE, .pid = getpid() };
-	int rc = cmek_mountpoint_mount(&s->mount, s->opts, s->opts->read_only || msg->read_only, &s->error);
+	int rc;
 
+	open_control(s, msg);
+	rc = cmek_mountpoint_mount(&s->mount, s->opts, s->opts->read_only || msg->read_only, &s->error);
 	if (rc == 0) {
 		rc = cmek_message_send(s->daemon_socket, &device, s->mount.device_fd);
 		if (rc != 0)
@@ -477,6 +515,7 @@ static void clean_up(struct supervisor *s)
 	(void)wait_for_child(s, &s->daemon);
 	relay_log(s);
 	judge_daemon(s);
+	close_control(s);
 	/*
 	 * The daemon's descriptor went with it, so this ends the connection. Aborting it by its number could hit the mount
 	 * of somebody else, who got that number after ours was unmounted.
@@ -526,7 +565,8 @@ static void protect_from_oom(void)
 int cmek_supervisor_run(const struct cmek_mount_opts *opts, const struct cmek_kms_options *kms, int ready,
 			struct cmek_error *err)
 {
-	struct supervisor s = { .opts = opts, .ready = ready, .signals = -1, .daemon_socket = -1, .log_pipe = -1 };
+	struct supervisor s = { .opts = opts, .ready = ready, .signals = -1, .daemon_socket = -1, .log_pipe = -1,
+				.control_dir = -1 };
 	int rc;
 
 	s.mount.device_fd = -1;

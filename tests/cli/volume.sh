@@ -3,6 +3,8 @@
 # cmekctl status and header dump.
 CMEKFS_VOLUMES=$PWD/volumes.json
 export CMEKFS_VOLUMES
+CMEKFS_RUNTIME_DIR=$PWD/sockets
+export CMEKFS_RUNTIME_DIR
 # The longest symbolic link depends on the file system of $TMPDIR.
 t mkfs.cmekfs -q --key local:db --key local:spare -L label store
 cmekctl header dump store | grep -v 'symlink max'

@@ -43,6 +43,7 @@ mkdir -p "$T/keys"
 chmod 700 "$T/keys"
 export CMEKFS_LOCAL_KEYSTORE=$T/keys/keys.json
 export CMEKFS_VOLUMES=$T/keys/volumes.json
+export CMEKFS_RUNTIME_DIR=$T/sockets
 
 say() { echo "== $*"; }
 fail() {

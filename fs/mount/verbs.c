@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the storage daemon answers on its control socket: one function for each command of doc/control.md. It must not
+ * know how a request comes in. Every function may be called by several threads at once.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "fs/mount/daemon_impl.h"
+
+static json_t *time_json(int64_t unix_seconds)
+{
+	char text[CMEK_TIME_TEXT];
+
+	cmek_time_encode(unix_seconds, text);
+	return json_string(text);
+}
+
+static json_t *slots_json(const struct cmek_volhdr *hdr)
+{
+	json_t *slots = json_array();
+	size_t i;
+
+	for (i = 0; i < hdr->n_slots; i++)
+		json_array_append_new(slots, json_pack("{s:i, s:s, s:s, s:s, s:s}", "slot", (int)hdr->slots[i].id,
+						       "purpose", hdr->slots[i].purpose, "provider",
+						       hdr->slots[i].provider, "key", hdr->slots[i].resolved, "version",
+						       hdr->slots[i].version));
+	return slots;
+}
+
+static json_t *deks_json(const struct cmek_volhdr *hdr)
+{
+	json_t *deks = json_array();
+	size_t i;
+
+	for (i = 0; i < hdr->n_deks; i++)
+		json_array_append_new(deks, json_pack("{s:i, s:s, s:o}", "id", (int)hdr->deks[i].id, "state",
+						      cmek_dek_state_name(hdr->deks[i].state), "created",
+						      time_json(hdr->deks[i].created)));
+	return deks;
+}
+
+static json_t *header_json(struct daemon *d)
+{
+	const struct cmek_volhdr *hdr;
+	char uuid[CMEK_UUID_TEXT];
+	json_t *json;
+
+	(void)pthread_mutex_lock(&d->header_lock);
+	hdr = cmek_volhdr_store_header(d->header);
+	cmek_uuid_encode(hdr->uuid, uuid);
+	json = json_pack("{s:s, s:s, s:i, s:I, s:o, s:o}", "uuid", uuid, "label", hdr->label, "block_size",
+			 (int)hdr->block_size, "sequence", (json_int_t)hdr->sequence, "slots", slots_json(hdr), "deks",
+			 deks_json(hdr));
+	(void)pthread_mutex_unlock(&d->header_lock);
+	return json;
+}
+
+static json_t *content_json(const struct cmek_content_status *status)
+{
+	return json_pack("{s:I, s:I, s:I, s:f, s:I}", "files", (json_int_t)status->files, "waiting_files",
+			 (json_int_t)status->waiting_files, "waiting_bytes", (json_int_t)status->waiting_bytes,
+			 "oldest_s", (double)status->oldest_ms / 1000, "map_pages", (json_int_t)status->map_pages);
+}
+
+static json_t *journal_json(const struct cmek_content_status *status)
+{
+	if (!status->has_journal)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:s?}", "length_bytes",
+			 (json_int_t)status->journal_length_bytes, "used_bytes", (json_int_t)status->journal_used_bytes,
+			 "records", (json_int_t)status->journal_records, "oldest_s",
+			 (double)status->journal_oldest_ms / 1000, "appends", (json_int_t)status->journal_appends,
+			 "flushes", (json_int_t)status->journal_flushes, "checkpoints",
+			 (json_int_t)status->journal_checkpoints, "error",
+			 status->journal_error ? strerror(-status->journal_error) : NULL);
+}
+
+static int no_memory(struct cmek_error *err)
+{
+	return cmek_error_sys(err, ENOMEM, "answering");
+}
+
+static int verb_status(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	struct daemon *d = arg;
+	struct cmek_content_status status;
+
+	(void)request;
+	cmek_content_status(d->content, &status);
+	*ret_result = json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o}", "state", "unlocked", "store",
+				d->opts->store, "mount_point", d->opts->mountpoint, "program_version", PACKAGE_VERSION,
+				"pid", (json_int_t)getpid(), "read_only", d->read_only, "since", time_json(d->since),
+				"volume", header_json(d), "content", content_json(&status), "journal",
+				journal_json(&status));
+	return *ret_result ? 0 : no_memory(err);
+}
+
+/* Everything that this daemon has been given into the store, and that durable. */
+static int verb_sync(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	struct daemon *d = arg;
+	int rc = d->read_only ? 0 : cmek_content_commit_all(d->content);
+
+	(void)request;
+	(void)ret_result;
+	if (rc == 0 && !d->read_only)
+		rc = cmek_tree_syncfs(d->tree);
+	return rc == 0 ? 0 : cmek_error_sys(err, -rc, "writing everything to the store");
+}
+
+const struct cmek_control_verb cmek_daemon_verbs[] = {
+	{ "status", verb_status },
+	{ "sync", verb_sync },
+	{ NULL, NULL },
+};

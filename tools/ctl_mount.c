@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the verbs on mounted volumes share: from what a user calls a volume to the control socket of its mount, and the
+ * verbs that only pass a command on. It must not know what the mount does with a command.
+ */
+#include "config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/volume/ctlsock.h"
+#include "tools/ctl.h"
+
+/* A mount answers this from memory, whatever its store or its keys are doing. */
+#define STATUS_S 10
+
+static const char *text_of(const json_t *json, const char *name)
+{
+	const char *text = json_string_value(json_object_get(json, name));
+
+	return text ? text : "";
+}
+
+/* volume as it was given, real: its real path or NULL. */
+static bool is_meant(const json_t *status, const char *volume, const char *real)
+{
+	const json_t *header = json_object_get(status, "volume");
+	const char *label = text_of(header, "label");
+
+	if (real && (!strcmp(text_of(status, "mount_point"), real) || !strcmp(text_of(status, "store"), real)))
+		return true;
+	return !strcmp(text_of(header, "uuid"), volume) || (*label && !strcmp(label, volume));
+}
+
+static int ask_status(int fd, json_t **ret_status, struct cmek_error *err)
+{
+	json_t *request = json_pack("{s:s}", "cmd", "status");
+
+	if (!request)
+		return cmek_error_sys(err, ENOMEM, "asking the mount");
+	return cmek_ctlsock_ask(fd, &request, STATUS_S, ret_status, err);
+}
+
+/* One socket of the directory. found: takes it if it is meant; two of them are one too many. */
+static int look_at(int dir_fd, const char *name, const char *volume, const char *real, struct cmek_ctl_mount *found,
+		   struct cmek_error *err)
+{
+	struct cmek_ctl_mount mount = { .fd = -1 };
+	int rc = cmek_ctlsock_connect(dir_fd, name, &mount.fd, err);
+
+	if (rc == 0)
+		rc = ask_status(mount.fd, &mount.status, err);
+	if (rc == 0 && is_meant(mount.status, volume, real)) {
+		if (found->fd >= 0) {
+			rc = cmek_error_set(err, CMEK_E_USAGE, EINVAL,
+					    "%s is mounted more than once: name the mount point", volume);
+		} else {
+			*found = mount;
+			return 0;
+		}
+	}
+	cmek_ctl_mount_done(&mount);
+	return rc;
+}
+
+static bool is_socket(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 5 && name[0] != '.' && !strcmp(name + n - 5, ".sock");
+}
+
+static int search(int dir_fd, const char *volume, const char *real, struct cmek_ctl_mount *found,
+		  struct cmek_error *err)
+{
+	struct cmek_error trouble = CMEK_ERROR_INIT, one;
+	int fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0), rc = 0;
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *entry;
+
+	if (!dir) {
+		rc = cmek_error_sys(err, errno, "the directory of control sockets");
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	while (rc == 0 && (entry = readdir(dir)) != NULL) {
+		if (!is_socket(entry->d_name))
+			continue;
+		one = (struct cmek_error)CMEK_ERROR_INIT;
+		rc = look_at(dir_fd, entry->d_name, volume, real, found, &one);
+		if (rc == 0)
+			continue;
+		/* A mount that does not answer may be the one; it matters if no other is. */
+		if (one.kind == CMEK_E_USAGE)
+			*err = one;
+		else if (one.kind != CMEK_E_NOT_FOUND && !cmek_error_is_set(&trouble))
+			trouble = one;
+		rc = one.kind == CMEK_E_USAGE ? rc : 0;
+	}
+	closedir(dir);
+	if (rc == 0 && found->fd < 0) {
+		rc = -ENOENT;
+		if (cmek_error_is_set(&trouble))
+			rc = cmek_error_set(err, trouble.kind, trouble.err, "%s", trouble.text);
+		else
+			(void)cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%s is not mounted by this user", volume);
+	}
+	return rc;
+}
+
+int cmek_ctl_mount_find(const char *volume, struct cmek_ctl_mount *ret_mount, struct cmek_error *err)
+{
+	struct cmek_ctl_mount found = { .fd = -1 };
+	char *real = realpath(volume, NULL);
+	int dir_fd = -1;
+	int rc = cmek_ctlsock_dir(false, &dir_fd, err);
+
+	if (rc == 0)
+		rc = search(dir_fd, volume, real, &found, err);
+	if (dir_fd >= 0)
+		close(dir_fd);
+	free(real);
+	if (rc == 0)
+		*ret_mount = found;
+	else
+		cmek_ctl_mount_done(&found);
+	return rc;
+}
+
+int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err)
+{
+	if (!request)
+		return cmek_error_sys(err, ENOMEM, "asking the mount");
+	return cmek_ctlsock_ask(mount->fd, &request, 0, ret_result, err);
+}
+
+void cmek_ctl_mount_done(struct cmek_ctl_mount *mount)
+{
+	if (mount->fd >= 0)
+		close(mount->fd);
+	mount->fd = -1;
+	json_decref(mount->status);
+	mount->status = NULL;
+}
+
+/* The dirty pages of the kernel go to the mount first; only then has the mount everything. */
+static int write_back(const char *mount_point, struct cmek_error *err)
+{
+	int fd = open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+
+	if (fd < 0 || syncfs(fd) != 0)
+		rc = cmek_error_sys(err, errno, "%s", mount_point);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME",
+		.about = "Writes everything of a mounted volume to its store, durably.",
+		.min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_ctl_mount mount = { .fd = -1 };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_tool_args args;
+	json_t *result = NULL;
+	int rc;
+
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while (cmek_tool_next(&args) != 0)
+		; /* there are only common options here */
+	rc = cmek_ctl_mount_find(args.argv[0], &mount, &err);
+	if (rc == 0)
+		rc = write_back(text_of(mount.status, "mount_point"), &err);
+	if (rc == 0)
+		rc = cmek_ctl_mount_ask(&mount, json_pack("{s:s}", "cmd", "sync"), &result, &err);
+	json_decref(result);
+	cmek_ctl_mount_done(&mount);
+	if (rc != 0)
+		return cmek_tool_fail(tool, &err);
+	result = json_object();
+	cmek_tool_json(tool, &result);
+	return cmek_tool_done(tool);
+}
