@@ -24,8 +24,8 @@ all_jobs=(style build_gcc build_clang asan tsan nonce distcheck reader integ pow
 
 packages=(
 	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git jq libcurl4-openssl-dev
-	libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config postgresql python3 python3-cryptography
-	rsync shellcheck sqlite3 xfsprogs
+	libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config postgresql python3 python3-botocore
+	python3-cryptography rsync shellcheck sqlite3 xfsprogs
 )
 
 # ---- helpers of jobs ----
