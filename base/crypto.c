@@ -6,6 +6,8 @@
  * A cipher context holds the expanded key on OpenSSL's heap, outside the locked pages of secret.c. That is the price of
  * not expanding it for every block. The copies are bounded (SLOTS a thread and cipher) and end with the secret: freeing
  * a secret clears every context that was keyed with it, in whichever thread it lies (cmek_crypto_forget()).
+ *
+ * Long because nothing else may include OpenSSL.
  */
 #include "config.h"
 
@@ -28,6 +30,7 @@
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
+#include <openssl/pem.h>
 
 #include "base/log.h"
 #include "base/nonce_log.h"
@@ -618,6 +621,71 @@ int cmek_sha256(const struct iovec *in, int n, uint8_t digest[CMEK_SHA256_LEN])
 	if (!ret && EVP_DigestFinal_ex(cache->md, digest, NULL) != 1)
 		ret = failed(NULL, "SHA-256");
 	cache_leave(cache);
+	return ret;
+}
+
+/* ---- signatures ---- */
+
+/* An encrypted key is refused: the library must not ask anybody for its passphrase. */
+static int no_passphrase(char *buf, int size, int rwflag, void *arg)
+{
+	(void)buf;
+	(void)size;
+	(void)rwflag;
+	(void)arg;
+	return -1;
+}
+
+static int read_rsa_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struct cmek_error *err)
+{
+	EVP_PKEY *key;
+	BIO *bio;
+
+	if (cmek_secret_len(pem) > INT_MAX)
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "a private key of %zu bytes", cmek_secret_len(pem));
+	/* A view of the secret's own pages: nothing is copied until the key is decoded. */
+	bio = BIO_new_mem_buf(cmek_secret_bytes(pem, CMEK_KEY_TEXT), (int)cmek_secret_len(pem));
+	if (!bio)
+		return cmek_error_sys(err, ENOMEM, "reading a private key");
+	key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
+	BIO_free(bio);
+	/* OpenSSL's reason could quote what it read, and would not help the reader. */
+	ERR_clear_error();
+	if (!key)
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an unencrypted private key in PEM");
+	if (!EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_get_bits(key) < 2048 ||
+	    EVP_PKEY_get_size(key) > CMEK_RSA_SIG_MAX) {
+		EVP_PKEY_free(key);
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an RSA key of 2048 to %d bits",
+				      CMEK_RSA_SIG_MAX * 8);
+	}
+	*ret_key = key;
+	return 0;
+}
+
+int cmek_rs256_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_RSA_SIG_MAX],
+		    size_t *ret_len, struct cmek_error *err)
+{
+	size_t sig_len = CMEK_RSA_SIG_MAX;
+	EVP_MD_CTX *ctx = NULL;
+	EVP_PKEY *key = NULL;
+	int ret;
+
+	pthread_once(&algorithms_once, set_up);
+	ERR_clear_error();
+	ret = read_rsa_key(pem, &key, err);
+	if (ret)
+		return ret;
+	ctx = EVP_MD_CTX_new();
+	if (!ctx)
+		ret = cmek_error_sys(err, ENOMEM, "signing");
+	else if (EVP_DigestSignInit(ctx, NULL, algorithms.sha256, NULL, key) != 1 ||
+		 EVP_DigestSign(ctx, ret_sig, &sig_len, data, len) != 1)
+		ret = failed(err, "an RSA signature");
+	else
+		*ret_len = sig_len;
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_free(key);
 	return ret;
 }
 

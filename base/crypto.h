@@ -58,6 +58,15 @@ int cmek_sha256(const struct iovec *in, int n, uint8_t digest[CMEK_SHA256_LEN]);
 int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t salt_len, uint64_t n, uint32_t r,
 		uint32_t p, struct cmek_secret **ret_key, struct cmek_error *err);
 
+/*
+ * RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 s8.2; RS256 of RFC 7518). pem: CMEK_KEY_TEXT, a private key as PKCS#8 or
+ * PKCS#1, 2048 to 8192 bits, not encrypted: a passphrase is never asked for. *ret_len bytes of signature.
+ * Kind bad-format, -EINVAL: it is no such key.
+ */
+#define CMEK_RSA_SIG_MAX 1024
+int cmek_rs256_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_RSA_SIG_MAX],
+		    size_t *ret_len, struct cmek_error *err);
+
 /* Random bytes from the system; aborts if there are none (no caller could go on safely). */
 void cmek_random(void *buf, size_t n);
 /* Constant-time comparison: 1 when equal. */
