@@ -26,4 +26,23 @@ bool cmek_kms_local_name_ok(const char *name);
 /* The name in "local:NAME" (a pointer into uri); "" for "local:", which means the whole store. Kind usage. */
 int cmek_kms_uri_local(const char *uri, const char **ret_name, struct cmek_error *err);
 
+/*
+ * The resource name in "gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K" or in that without the scheme: a
+ * pointer into uri, of characters that a URL's path takes as they are. Kind usage: anything else; a version of a key,
+ * as one that is pinned would miss every rotation.
+ */
+int cmek_kms_uri_gcp(const char *uri, const char **ret_name, struct cmek_error *err);
+
+/* What crn:v1:bluemix:public:kms:REGION:a/ACCOUNT:INSTANCE:key:ID says; host name and path take it as it is. */
+#define CMEK_KMS_CRN_REGION_MAX 31
+struct cmek_kms_crn {
+	char region[CMEK_KMS_CRN_REGION_MAX + 1];
+	char instance[37]; /* UUIDs, lower case */
+	char key[37];
+};
+/* Kind usage: it is not the full CRN of a key (a service's or an instance's, say). */
+int cmek_kms_uri_ibm(const char *uri, struct cmek_kms_crn *ret_crn, struct cmek_error *err);
+/* A UUID alone, as IBM shows its keys: it names neither region nor instance, so no key can be found by it. */
+bool cmek_kms_uri_is_bare_id(const char *uri);
+
 #endif
