@@ -272,6 +272,34 @@ int cmek_json_time(const struct cmek_json_at *at, const char *name, int64_t *ret
 	return 0;
 }
 
+int cmek_json_opt_time(const struct cmek_json_at *at, const char *name, int64_t *ret_unix_seconds,
+		       struct cmek_error *err)
+{
+	static const size_t dot = sizeof("YYYY-MM-DDTHH:MM:SS") - 1;
+	const char *text = NULL;
+	char seconds[CMEK_TIME_TEXT];
+	size_t len;
+	int rc;
+
+	if (!cmek_json_has(at, name)) {
+		*ret_unix_seconds = 0;
+		return 0;
+	}
+	rc = cmek_json_string(at, name, &text, err);
+	if (rc < 0)
+		return rc;
+	len = strlen(text);
+	if (len > dot + 2 && text[dot] == '.' && strspn(text + dot + 1, "0123456789") == len - dot - 2 &&
+	    text[len - 1] == 'Z') {
+		memcpy(seconds, text, dot);
+		memcpy(seconds + dot, "Z", 2);
+		text = seconds;
+	}
+	if (cmek_time_decode(text, ret_unix_seconds) < 0)
+		return cmek_json_bad(at, name, "is not a time (RFC 3339 in UTC)", err);
+	return 0;
+}
+
 int cmek_json_uuid(const struct cmek_json_at *at, const char *name, uint8_t ret_uuid[16], struct cmek_error *err)
 {
 	const char *text = NULL;

@@ -66,6 +66,9 @@ int cmek_json_uint(const struct cmek_json_at *at, const char *name, uint64_t min
 int cmek_json_bool(const struct cmek_json_at *at, const char *name, bool *ret_value, struct cmek_error *err);
 /* As cmek_time_decode() takes it. */
 int cmek_json_time(const struct cmek_json_at *at, const char *name, int64_t *ret_unix_seconds, struct cmek_error *err);
+/* The same with a fraction of a second allowed (it is cut off); 0 when there is no such member. */
+int cmek_json_opt_time(const struct cmek_json_at *at, const char *name, int64_t *ret_unix_seconds,
+		       struct cmek_error *err);
 int cmek_json_uuid(const struct cmek_json_at *at, const char *name, uint8_t ret_uuid[16], struct cmek_error *err);
 /* Standard base64 of exactly len bytes, which are not secret; ret_bytes is wiped on failure. */
 int cmek_json_b64(const struct cmek_json_at *at, const char *name, void *ret_bytes, size_t len, struct cmek_error *err);

@@ -17,7 +17,6 @@
 #define KEK_LEN 32
 #define URI_MAX_BYTES 2048
 #define PURPOSE_MAX_BYTES 32
-#define BLOB_MAX_BYTES 8192 /* AWS gives up to 6144 */
 
 static const struct cmek_kms_provider *const providers[] = {
 	&cmek_kms_local,
@@ -52,7 +51,42 @@ void cmek_kms_info_done(struct cmek_kms_info *info)
 	free(info->origin);
 	free(info->protection_level);
 	free(info->protected_by);
+	free(info->remark);
 	memset(info, 0, sizeof(*info));
+}
+
+void cmek_kms_registration_done(struct cmek_kms_registration *reg)
+{
+	if (!reg)
+		return;
+	free(reg->resource);
+	free(reg->description);
+	memset(reg, 0, sizeof(*reg));
+}
+
+void cmek_kms_policy_done(struct cmek_kms_policy *policy)
+{
+	if (!policy)
+		return;
+	free(policy->document);
+	free(policy->guide);
+	memset(policy, 0, sizeof(*policy));
+}
+
+struct cmek_kms_principal cmek_kms_principal_for(const char *uri, const struct cmek_kms_principal *principal)
+{
+	enum cmek_kms_service service = cmek_kms_uri_service(uri);
+	struct cmek_kms_principal own = { 0 };
+
+	if (service == CMEK_KMS_SERVICE_AWS) {
+		own.role = principal->role;
+		own.external_id = principal->external_id;
+	} else if (service == CMEK_KMS_SERVICE_GCP) {
+		own.service_account = principal->service_account;
+	} else if (service == CMEK_KMS_SERVICE_IBM) {
+		own.profile = principal->profile;
+	}
+	return own;
 }
 
 const char *cmek_kms_state_name(enum cmek_kms_state state)
@@ -76,6 +110,11 @@ static int no_provider(const char *uri, struct cmek_error *err)
 {
 	enum cmek_kms_service service = cmek_kms_uri_service(uri);
 
+	if (cmek_kms_uri_is_bare_id(uri))
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
+				      "'%s' is a bare id: it says neither in which region nor in which instance of IBM Key "
+				      "Protect its key is; give the key's full CRN, as 'ibmcloud kp key show' prints it",
+				      uri);
 	if (service != CMEK_KMS_SERVICE_NONE)
 		return cmek_error_set(err, CMEK_E_UNSUPPORTED, EPROTONOSUPPORT,
 				      "'%.200s' is a key of %s, which this build of cmekfs can't talk to yet", uri,
@@ -161,7 +200,7 @@ static int check_context(const struct cmek_kms_context *ctx, struct cmek_error *
 
 static int check_blob(const struct cmek_kms_blob *blob, struct cmek_error *err)
 {
-	if (!blob->data || blob->len < 1 || blob->len > BLOB_MAX_BYTES)
+	if (!blob->data || blob->len < 1 || blob->len > CMEK_KMS_BLOB_MAX)
 		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "a wrapped key of %zu bytes",
 				      blob->data ? blob->len : 0);
 	return 0;
@@ -307,6 +346,19 @@ int cmek_kms_schedule_deletion(struct cmek_kms *kms, unsigned days, int64_t *ret
 	return rc;
 }
 
+int cmek_kms_force_deletion(struct cmek_kms *kms, int64_t *ret_date, struct cmek_error *err)
+{
+	int64_t date = 0;
+	int rc;
+
+	if (!kms->provider->force_deletion)
+		return unsupported(kms, "delete a key together with its registrations", err);
+	rc = kms->provider->force_deletion(kms->state, &date, err);
+	if (rc == 0 && ret_date)
+		*ret_date = date;
+	return rc;
+}
+
 int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err)
 {
 	if (!kms->provider->cancel_deletion)
@@ -319,4 +371,29 @@ int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t
 	if (!kms->provider->list)
 		return unsupported(kms, "list keys", err);
 	return kms->provider->list(kms->state, ret_infos, ret_n, err);
+}
+
+int cmek_kms_registrations(struct cmek_kms *kms, struct cmek_kms_registration **ret_regs, size_t *ret_n,
+			   struct cmek_error *err)
+{
+	if (!kms->provider->registrations)
+		return unsupported(kms, "list what is registered as using a key", err);
+	return kms->provider->registrations(kms->state, ret_regs, ret_n, err);
+}
+
+int cmek_kms_policy(struct cmek_kms *kms, const struct cmek_kms_policy_wish *wish, struct cmek_kms_policy *ret_policy,
+		    struct cmek_error *err)
+{
+	static const struct cmek_kms_policy_wish defaults;
+	struct cmek_kms_policy policy = { 0 };
+	int rc;
+
+	if (!kms->provider->policy)
+		return unsupported(kms, "print a policy for a key", err);
+	rc = kms->provider->policy(kms->state, wish ? wish : &defaults, &policy, err);
+	if (rc < 0)
+		cmek_kms_policy_done(&policy);
+	else
+		*ret_policy = policy;
+	return rc;
 }

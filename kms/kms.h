@@ -32,6 +32,9 @@ struct cmek_kms_principal {
 
 struct cmek_kms_session;
 
+/* What of it concerns the service of this URI; the rest is NULL. */
+struct cmek_kms_principal cmek_kms_principal_for(const char *uri, const struct cmek_kms_principal *principal);
+
 /* How to behave; not part of a volume. All borrowed, zero = default. */
 struct cmek_kms_options {
 	unsigned deadline_ms;        /* for a whole call with its retries; default: as configured, else 30,000 */
@@ -46,11 +49,13 @@ struct cmek_kms_options {
 	void *ask_arg;
 };
 
+#define CMEK_KMS_BLOB_MAX 8192 /* AWS gives up to 6144 */
+
 /* A wrapped key. Strings and bytes are malloced and owned; cmek_kms_blob_done() frees them. */
 struct cmek_kms_blob {
 	uint8_t *data; /* opaque to all but the provider */
 	size_t len;
-	char *resolved; /* the key that did it, in full: ARN, key version name, CRN, local:NAME */
+	char *resolved; /* the key that did it, in full and of any version: ARN, resource name, CRN, local:NAME */
 	char *version;  /* its version as the provider names it, "" if it doesn't */
 };
 void cmek_kms_blob_done(struct cmek_kms_blob *blob);
@@ -82,6 +87,9 @@ struct cmek_kms_info {
 	char *origin;           /* "local", "AWS_KMS", "EXTERNAL", ... */
 	char *protection_level; /* "software", "HSM", ... */
 	char *protected_by;     /* local: "key file" or "passphrase" */
+	int64_t rotation_s;     /* the service rotates it by itself every so many seconds; 0 = it does not, or doesn't tell */
+	int64_t next_rotation;  /* and next at that time; Unix seconds, 0 = unknown */
+	char *remark;           /* what else the service says of its life (rules of deletion, say), one line; may be NULL */
 };
 void cmek_kms_info_done(struct cmek_kms_info *info);
 
@@ -131,8 +139,43 @@ int cmek_kms_disable(struct cmek_kms *kms, struct cmek_error *err);
 #define CMEK_KMS_DAYS_DEFAULT (~0u)
 int cmek_kms_schedule_deletion(struct cmek_kms *kms, unsigned days, int64_t *ret_date, struct cmek_error *err);
 int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err);
+/*
+ * The same for a key that other resources are registered as using, where the service would refuse: their registrations
+ * go with it. For a service without registrations: unsupported.
+ */
+int cmek_kms_force_deletion(struct cmek_kms *kms, int64_t *ret_date, struct cmek_error *err);
 /* Every key the URI's provider can list there ("local:" lists the store): a malloced array of n infos. */
 int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err);
+
+/* What else uses a key, as the service was told by those resources (IBM). */
+struct cmek_kms_registration {
+	char *resource; /* its CRN */
+	char *description;
+	int64_t created; /* Unix seconds, 0 = unknown */
+	bool prevents_deletion;
+};
+void cmek_kms_registration_done(struct cmek_kms_registration *reg);
+/* A malloced array of n. */
+int cmek_kms_registrations(struct cmek_kms *kms, struct cmek_kms_registration **ret_regs, size_t *ret_n,
+			   struct cmek_error *err);
+
+/*
+ * The least that somebody must be allowed who opens volumes with this key, as the principal the key was opened with.
+ * No network traffic.
+ */
+struct cmek_kms_policy_wish {
+	const char *member;           /* who, as the service names principals; NULL = a word to replace */
+	bool create;                  /* make volumes and key slots, too, not only open them */
+	const uint8_t (*volumes)[16]; /* only for these, where the service can tell volumes apart */
+	size_t n_volumes;
+};
+struct cmek_kms_policy {
+	char *document; /* JSON, as the service takes it */
+	char *guide;    /* lines of text: the commands that put it there, and what it can't limit */
+};
+void cmek_kms_policy_done(struct cmek_kms_policy *policy);
+int cmek_kms_policy(struct cmek_kms *kms, const struct cmek_kms_policy_wish *wish, struct cmek_kms_policy *ret_policy,
+		    struct cmek_error *err);
 
 /* What a provider implements; NULL = unsupported. The state is its own; arguments as above, already checked. */
 struct cmek_kms_provider {
@@ -156,6 +199,10 @@ struct cmek_kms_provider {
 	int (*schedule_deletion)(void *state, unsigned days, int64_t *ret_date, struct cmek_error *err);
 	int (*cancel_deletion)(void *state, struct cmek_error *err);
 	int (*list)(void *state, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err);
+	int (*force_deletion)(void *state, int64_t *ret_date, struct cmek_error *err);
+	int (*registrations)(void *state, struct cmek_kms_registration **ret_regs, size_t *ret_n, struct cmek_error *err);
+	int (*policy)(void *state, const struct cmek_kms_policy_wish *wish, struct cmek_kms_policy *ret_policy,
+		      struct cmek_error *err);
 };
 
 #endif

@@ -332,7 +332,12 @@ siv_vectors_reproduced() {
 	/usr/bin/python3 "$src/tests/vectors/aes256_siv.py" | cmp - "$src/tests/vectors/aes256_siv.h"
 }
 
+rs256_vector_reproduced() {
+	/usr/bin/python3 "$src/tests/vectors/rfc7515_a2.py" | cmp - "$src/tests/vectors/rfc7515_a2.h"
+}
+
 job_reader() {
+	verdict "the RS256 vector is what its script makes" rs256_vector_reproduced
 	verdict "AES-256-SIV vectors are what their script makes" siv_vectors_reproduced
 	verdict "format vectors are what their script makes" \
 		run /usr/bin/python3 "$src/tests/vectors/format-v1.py" --check

@@ -13,23 +13,36 @@
 #include "kms/kms.h"
 #include "tools/ctl.h"
 
-enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS };
+enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFIG, OPT_VOLUME, OPT_MEMBER, OPT_CREATE };
 
-#define PASSPHRASE_FILE_OPTION \
-	{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" }
+/* What --force wants to be told: nobody types that by habit. */
+#define FORCE_WORD "with-registrations"
+#define POLICY_VOLUMES_MAX 64
+
+#define COMMON_OPTIONS \
+	{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" }, \
+		{ OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" }, CMEK_TOOL_PRINCIPAL_OPTIONS
 
 static const struct cmek_tool_option create_options[] = {
 	{ OPT_PASSPHRASE, "passphrase", NULL, "protect a new local key store by a passphrase" },
-	PASSPHRASE_FILE_OPTION,
+	COMMON_OPTIONS,
 	{ 0, NULL, NULL, NULL },
 };
 static const struct cmek_tool_option schedule_options[] = {
 	{ OPT_DAYS, "days", "N", "days until the key is destroyed; local keys: 0 to 30 [7]" },
-	PASSPHRASE_FILE_OPTION,
+	{ OPT_FORCE, "force", FORCE_WORD, "IBM: delete the key and what is registered as using it" },
+	COMMON_OPTIONS,
+	{ 0, NULL, NULL, NULL },
+};
+static const struct cmek_tool_option policy_options[] = {
+	{ OPT_MEMBER, "member", "WHO", "the principal that mounts, as the service names it" },
+	{ OPT_CREATE, "create", NULL, "also allow to make volumes and key slots" },
+	{ OPT_VOLUME, "volume", "UUID", "only for this volume, which need not exist yet; repeat it for more" },
+	COMMON_OPTIONS,
 	{ 0, NULL, NULL, NULL },
 };
 static const struct cmek_tool_option plain_options[] = {
-	PASSPHRASE_FILE_OPTION,
+	COMMON_OPTIONS,
 	{ 0, NULL, NULL, NULL },
 };
 
@@ -38,21 +51,42 @@ struct key_run {
 	struct cmek_tool *tool;
 	struct cmek_kms *kms;
 	const char *uri;
-	bool passphrase;
+	bool passphrase, force;
 	unsigned days;
+	struct cmek_kms_policy_wish wish;
+	uint8_t volumes[POLICY_VOLUMES_MAX][16];
 	struct cmek_error err;
 };
+
+static void volume_option(struct key_run *run, const struct cmek_tool_args *args)
+{
+	if (run->wish.n_volumes == POLICY_VOLUMES_MAX)
+		cmek_tool_usage(args->tool, "--volume can be given %d times", POLICY_VOLUMES_MAX);
+	if (cmek_uuid_decode(args->value, run->volumes[run->wish.n_volumes]))
+		cmek_tool_usage(args->tool, "--volume takes a UUID, not '%s'", args->value);
+	run->wish.n_volumes++;
+}
+
+static void force_option(struct key_run *run, const struct cmek_tool_args *args)
+{
+	if (strcmp(args->value, FORCE_WORD) != 0)
+		cmek_tool_usage(args->tool, "--force deletes the registrations of others, too; to do so, say --force %s",
+				FORCE_WORD);
+	run->force = true;
+}
 
 /* Parses the command line and opens the key: 0, or -errno with run->err set. */
 static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_tool_command *command, int argc,
 		 char **argv)
 {
 	struct cmek_kms_options opts = { .ask_passphrase = cmek_tool_ask_passphrase };
+	struct cmek_kms_principal principal = { 0 };
 	struct cmek_tool_args args;
 	int id;
 
 	memset(run, 0, sizeof(*run));
 	run->tool = tool;
+	run->wish.volumes = run->volumes;
 	run->days = CMEK_KMS_DAYS_DEFAULT;
 	cmek_tool_args_init(&args, tool, command, argc, argv);
 	while ((id = cmek_tool_next(&args)) != 0) {
@@ -60,11 +94,25 @@ static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_
 			run->passphrase = true;
 		else if (id == OPT_PASSPHRASE_FILE)
 			opts.passphrase_file = args.value;
+		else if (id == OPT_CONFIG)
+			opts.config_path = args.value;
 		else if (id == OPT_DAYS)
 			run->days = (unsigned)cmek_tool_number(&args, 0, 3650);
+		else if (id == OPT_FORCE)
+			force_option(run, &args);
+		else if (id == OPT_VOLUME)
+			volume_option(run, &args);
+		else if (id == OPT_MEMBER)
+			run->wish.member = args.value;
+		else if (id == OPT_CREATE)
+			run->wish.create = true;
+		else
+			(void)cmek_tool_principal(&args, id, &principal);
 	}
+	if (run->force && run->days != CMEK_KMS_DAYS_DEFAULT)
+		cmek_tool_usage(tool, "--force takes no --days: the service sets the days");
 	run->uri = args.argv[0];
-	return cmek_kms_open(run->uri, NULL, &opts, &run->kms, &run->err);
+	return cmek_kms_open(run->uri, &principal, &opts, &run->kms, &run->err);
 }
 
 /* The exit code: of the error if there is one, else whether the results could be written. */
@@ -114,11 +162,12 @@ static json_t *info_json(const struct cmek_kms_info *info)
 			return NULL;
 		}
 	}
-	return json_pack("{s:s, s:s, s:s?, s:o, s:o, s:s?, s:s?, s:s?, s:o}", "key", info->resolved, "state",
+	return json_pack("{s:s, s:s, s:s?, s:o, s:o, s:s?, s:s?, s:s?, s:o, s:o, s:s?, s:o}", "key", info->resolved, "state",
 			 cmek_kms_state_name(info->state), "primary_version", info->primary_version, "created",
 			 time_or_null(info->created), "deletion_date", time_or_null(info->deletion_date), "origin",
 			 info->origin, "protection_level", info->protection_level, "protected_by", info->protected_by,
-			 "versions", versions);
+			 "rotation_days", info->rotation_s ? json_integer(info->rotation_s / 86400) : json_null(),
+			 "next_rotation", time_or_null(info->next_rotation), "remark", info->remark, "versions", versions);
 }
 
 static void print_info(const struct cmek_tool *tool, const struct cmek_kms_info *info)
@@ -132,7 +181,13 @@ static void print_info(const struct cmek_tool *tool, const struct cmek_kms_info 
 			      time_text(info->deletion_date, date));
 	cmek_tool_say(tool, "created:       %s", time_text(info->created, date));
 	cmek_tool_say(tool, "origin:        %s (%s)", or_dash(info->origin), or_dash(info->protection_level));
-	cmek_tool_say(tool, "protected by:  %s", or_dash(info->protected_by));
+	if (info->protected_by)
+		cmek_tool_say(tool, "protected by:  %s", info->protected_by);
+	if (info->rotation_s)
+		cmek_tool_say(tool, "rotation:      every %lld days, next %s", (long long)(info->rotation_s / 86400),
+			      time_text(info->next_rotation, date));
+	if (info->remark)
+		cmek_tool_say(tool, "remark:        %s", info->remark);
 	cmek_tool_say(tool, "versions:");
 	for (size_t i = 0; i < info->n_versions; i++) {
 		const struct cmek_kms_version *v = &info->versions[i];
@@ -326,7 +381,7 @@ static int run_cancel_deletion(struct cmek_tool *tool, int argc, char **argv)
 static int run_schedule_deletion(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_tool_command command = {
-		.synopsis = "[--days N] KEY",
+		.synopsis = "[options] KEY",
 		.about = "Stops a key from being used now, and destroys it after some days. Without a backup of the key,\n"
 			 "what only this key has wrapped is then lost for good.",
 		.options = schedule_options, .min_operands = 1, .max_operands = 1,
@@ -338,7 +393,8 @@ static int run_schedule_deletion(struct cmek_tool *tool, int argc, char **argv)
 
 	rc = start(&run, tool, &command, argc, argv);
 	if (rc == 0)
-		rc = cmek_kms_schedule_deletion(run.kms, run.days, &date, &run.err);
+		rc = run.force ? cmek_kms_force_deletion(run.kms, &date, &run.err) :
+				 cmek_kms_schedule_deletion(run.kms, run.days, &date, &run.err);
 	if (rc == 0) {
 		if (run.days == 0)
 			cmek_tool_say(tool, "%s is destroyed", run.uri);
@@ -346,6 +402,81 @@ static int run_schedule_deletion(struct cmek_tool *tool, int argc, char **argv)
 			cmek_tool_say(tool, "%s will be destroyed on %s", run.uri, time_text(date, text));
 		rc = describe_as_json(&run);
 	}
+	return finish(&run, rc);
+}
+
+static json_t *registrations_json(const struct cmek_kms_registration *regs, size_t n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++) {
+		if (json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:b}", "resource", regs[i].resource,
+							  "description", regs[i].description, "created",
+							  time_or_null(regs[i].created), "prevents_deletion",
+							  regs[i].prevents_deletion)) < 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return json_pack("{s:o}", "registrations", list);
+}
+
+static int run_registrations(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] KEY",
+		.about = "Lists the resources that are registered with the service as using a key. Volumes of cmekfs are not\n"
+			 "among them: only the cloud's own services can register.",
+		.options = plain_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_kms_registration *regs = NULL;
+	char created[CMEK_TIME_TEXT];
+	struct key_run run;
+	json_t *json;
+	size_t n = 0;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = cmek_kms_registrations(run.kms, &regs, &n, &run.err);
+	if (rc == 0) {
+		if (n == 0)
+			cmek_tool_say(tool, "nothing is registered as using %s", run.uri);
+		for (size_t i = 0; i < n; i++)
+			cmek_tool_say(tool, "%s  %s%s  %s", time_text(regs[i].created, created), regs[i].resource,
+				      regs[i].prevents_deletion ? "  (prevents the key's deletion)" : "",
+				      or_dash(regs[i].description));
+		json = registrations_json(regs, n);
+		cmek_tool_json(tool, &json);
+	}
+	for (size_t i = 0; i < n; i++)
+		cmek_kms_registration_done(&regs[i]);
+	free(regs);
+	return finish(&run, rc);
+}
+
+static int run_policy(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] KEY",
+		.about = "Prints the least that somebody must be allowed who opens volumes with a key, as the service takes it,\n"
+			 "and the commands that put it there. Asks no service.",
+		.options = policy_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_kms_policy policy = { 0 };
+	struct key_run run;
+	json_t *json;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = cmek_kms_policy(run.kms, &run.wish, &policy, &run.err);
+	if (rc == 0) {
+		cmek_tool_say(tool, "%s\n\n%s", policy.document, policy.guide);
+		json = json_pack("{s:o, s:s}", "policy", json_loads(policy.document, 0, NULL), "guide", policy.guide);
+		cmek_tool_json(tool, &json);
+	}
+	cmek_kms_policy_done(&policy);
 	return finish(&run, rc);
 }
 
@@ -360,10 +491,12 @@ int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv)
 		{ "enable", "make a disabled key usable again", run_enable },
 		{ "schedule-deletion", "destroy a key after some days", run_schedule_deletion },
 		{ "cancel-deletion", "keep a key that was to be destroyed", run_cancel_deletion },
+		{ "policy", "print the least permissions that a key's volumes need", run_policy },
+		{ "registrations", "list what is registered as using a key", run_registrations },
 		{ NULL, NULL, NULL },
 	};
 
 	return cmek_ctl_dispatch(tool, verbs,
-				 "The KMS side of keys. KEY is local:NAME, a key in this user's local key store.", argc,
-				 argv);
+				 "The KMS side of keys. KEY is local:NAME, aws-kms://ARN, gcp-kms://RESOURCE or the CRN of a key.",
+				 argc, argv);
 }

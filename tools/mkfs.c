@@ -25,16 +25,18 @@
 #define PURPOSE "data"
 #define FIRST_DEK 1
 
-enum { OPT_UUID = 0x20000, OPT_PASSPHRASE_FILE, OPT_FORCE, OPT_NO_PIN };
+enum { OPT_UUID = 0x20000, OPT_PASSPHRASE_FILE, OPT_FORCE, OPT_NO_PIN, OPT_CONFIG };
 
 static const struct cmek_tool_option options[] = {
-	{ 'k', "key", "URI", "a key that opens the volume: local:NAME; repeat it for more key slots" },
+	{ 'k', "key", "URI", "a key that opens the volume; repeat it for more key slots" },
 	{ 'b', "block-size", "BYTES", "block size: 4096 (the default), 8192, 16384, 32768 or 65536" },
 	{ 'L', "label", "LABEL", "a name for people, at most 64 bytes" },
 	{ OPT_UUID, "uuid", "UUID", "use this UUID instead of a random one" },
 	{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the local key store's passphrase from FILE" },
 	{ OPT_FORCE, "force", NULL, "make a new volume where an empty one has lost its .cmekfs" },
 	{ OPT_NO_PIN, "no-pin", NULL, "do not enter the volume's keys in this host's registry" },
+	{ OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" },
+	CMEK_TOOL_PRINCIPAL_OPTIONS,
 	{ 0, NULL, NULL, NULL },
 };
 
@@ -65,6 +67,7 @@ struct mkfs {
 	uint8_t uuid[16];
 	bool force, no_pin;
 	struct cmek_kms_options kms_opts;
+	struct cmek_kms_principal principal; /* for the keys of its service */
 };
 
 static void warn_line(void *arg, const char *text)
@@ -137,7 +140,11 @@ static void parse(struct mkfs *m, int argc, char **argv)
 		case OPT_NO_PIN:
 			m->no_pin = true;
 			break;
+		case OPT_CONFIG:
+			m->kms_opts.config_path = args.value;
+			break;
 		default:
+			(void)cmek_tool_principal(&args, id, &m->principal);
 			break;
 		}
 	}
@@ -149,7 +156,8 @@ static void parse(struct mkfs *m, int argc, char **argv)
 static int wrap(struct mkfs *m, unsigned i, const struct cmek_secret *kek, struct cmek_error *err)
 {
 	struct key *key = &m->keys[i];
-	int ret = cmek_keyslot_wrap(key->kms, m->uuid, i, PURPOSE, NULL, kek, &key->slot, err);
+	struct cmek_kms_principal principal = cmek_kms_principal_for(key->uri, &m->principal);
+	int ret = cmek_keyslot_wrap(key->kms, m->uuid, i, PURPOSE, &principal, kek, &key->slot, err);
 
 	key->wrapped = !ret;
 	return ret;
@@ -186,7 +194,7 @@ static int prove_keys(struct mkfs *m, const struct cmek_secret *kek, struct cmek
 	int ret = 0;
 
 	for (i = 0; !ret && i < m->n_keys; i++)
-		ret = cmek_kms_open(m->keys[i].uri, NULL, &m->kms_opts, &m->keys[i].kms, err);
+		ret = cmek_kms_open(m->keys[i].uri, &m->principal, &m->kms_opts, &m->keys[i].kms, err);
 	for (i = 0; !ret && i < m->n_keys; i++) {
 		ret = wrap(m, i, kek, err);
 		missing[i] = ret == -ENOKEY && !strcmp(cmek_kms_provider_name(m->keys[i].kms), "local");

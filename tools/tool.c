@@ -185,6 +185,26 @@ int cmek_tool_next(struct cmek_tool_args *args)
 	}
 }
 
+bool cmek_tool_principal(const struct cmek_tool_args *args, int id, struct cmek_kms_principal *principal)
+{
+	switch (id) {
+	case CMEK_TOOL_OPT_ROLE:
+		principal->role = args->value;
+		return true;
+	case CMEK_TOOL_OPT_EXTERNAL_ID:
+		principal->external_id = args->value;
+		return true;
+	case CMEK_TOOL_OPT_SERVICE_ACCOUNT:
+		principal->service_account = args->value;
+		return true;
+	case CMEK_TOOL_OPT_PROFILE:
+		principal->profile = args->value;
+		return true;
+	default:
+		return false;
+	}
+}
+
 unsigned long long cmek_tool_number(const struct cmek_tool_args *args, unsigned long long min, unsigned long long max)
 {
 	uint64_t v = 0;

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/secret.h"
+#include "kms/kms.h"
 
 /*
  * What all programs share: options, output, errors with a remedy, exit codes, the passphrase prompt.
@@ -88,6 +89,15 @@ int cmek_tool_next(struct cmek_tool_args *args);
 /* Prints the usage error and exits with CMEK_EXIT_USAGE. */
 void cmek_tool_usage(const struct cmek_tool *tool, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3), noreturn));
+
+/* Rows for a table of options, and their reader: who to be when a KMS is asked. True when id was one of them. */
+enum { CMEK_TOOL_OPT_ROLE = 0x300, CMEK_TOOL_OPT_EXTERNAL_ID, CMEK_TOOL_OPT_SERVICE_ACCOUNT, CMEK_TOOL_OPT_PROFILE };
+#define CMEK_TOOL_PRINCIPAL_OPTIONS \
+	{ CMEK_TOOL_OPT_ROLE, "role", "ARN", "AWS: the role to assume" }, \
+	{ CMEK_TOOL_OPT_EXTERNAL_ID, "external-id", "ID", "AWS: the external id that the role asks for" }, \
+	{ CMEK_TOOL_OPT_SERVICE_ACCOUNT, "service-account", "EMAIL", "Google Cloud: the account to impersonate" }, \
+	{ CMEK_TOOL_OPT_PROFILE, "trusted-profile", "ID", "IBM: the trusted profile to assume" }
+bool cmek_tool_principal(const struct cmek_tool_args *args, int id, struct cmek_kms_principal *principal);
 
 /* Decimal option value in min..max, else a usage error as above. */
 unsigned long long cmek_tool_number(const struct cmek_tool_args *args, unsigned long long min, unsigned long long max);
