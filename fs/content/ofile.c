@@ -193,7 +193,7 @@ uint64_t cmek_ofile_oldest_ms(struct cmek_content *content)
 
 	(void)pthread_mutex_lock(&content->files_lock);
 	if (content->queue_head != NULL)
-		ms = now_ms() - content->queue_head->queued_ms;
+		ms = cmek_content_now_ms() - content->queue_head->queued_ms;
 	(void)pthread_mutex_unlock(&content->files_lock);
 	return ms;
 }
