@@ -2,6 +2,8 @@
 #ifndef CMEK_TOOLS_CTL_H
 #define CMEK_TOOLS_CTL_H
 
+#include "fs/volume/change.h"
+#include "kms/kms.h"
 #include "tools/tool.h"
 
 /*
@@ -24,6 +26,7 @@ int cmek_ctl_dispatch(struct cmek_tool *tool, const struct cmek_ctl_verb *verbs,
 /* The groups, one file each. */
 int cmek_ctl_header(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
@@ -54,5 +57,58 @@ void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
 
 /* "2026-11-22T10:11:12Z" as JSON. */
 json_t *cmek_ctl_time_json(int64_t unix_seconds);
+
+/* How a verb unlocks a volume: rows for its table of options, and what they said. */
+enum { CMEK_CTL_OPT_UNLOCK_KEY = 0x200, CMEK_CTL_OPT_UNLOCK_SLOT, CMEK_CTL_OPT_PASSPHRASE_FILE, CMEK_CTL_OPT_KEYSTORE };
+#define CMEK_CTL_KMS_OPTIONS \
+	{ CMEK_CTL_OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", \
+	  "read the passphrase of a local key store from FILE" }, \
+	{ CMEK_CTL_OPT_KEYSTORE, "keystore", "FILE", "the local key store" }
+#define CMEK_CTL_UNLOCK_OPTIONS \
+	{ CMEK_CTL_OPT_UNLOCK_KEY, "unlock-key", "URI", "unlock the volume with this key only" }, \
+	{ CMEK_CTL_OPT_UNLOCK_SLOT, "unlock-slot", "N", "unlock the volume with this key slot only" }, \
+	CMEK_CTL_KMS_OPTIONS
+struct cmek_ctl_unlock {
+	const char *key;
+	int slot; /* -1 = any */
+	struct cmek_kms_options kms;
+};
+void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock);
+/* Takes the option that was just returned, if it is one of these. */
+bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_tool_args *args, int id);
+
+/*
+ * Opens a volume as cmek_ctl_volume_open() and begins a change of its header; *unlock is borrowed until its end.
+ * *ret_path (malloced): the store's, set once the volume was found.
+ */
+int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_store_access access,
+			  const struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
+			  struct cmek_error *err);
+/* A line of a library for people, on standard error; arg is the tool. For struct cmek_report. */
+void cmek_ctl_report_line(void *arg, const char *text);
+
+/* A key slot for people's eyes: all of it but the wrapped key. NULL when there is no memory. */
+json_t *cmek_ctl_slot_json(const struct cmek_slot *slot);
+/* One place where a key is used: a slot of a volume of this host, or of a header backup that was noted. */
+struct cmek_ctl_use {
+	uint8_t volume[16];
+	char *label;
+	char *store;         /* may be NULL */
+	char *backup;        /* path of the backup, NULL = the volume's own header */
+	const char *state;   /* "in use", "available", "backup", "unknown": the header can't be read, the pin says so */
+	int slot;            /* -1 = unknown */
+	char *purpose;       /* NULL = unknown */
+	char *version;       /* NULL = unknown */
+	int64_t since;       /* when the slot was made; 0 = unknown */
+};
+/* Looks into the registry and the headers of all volumes that it lists. key: in full, or as users write it. */
+int cmek_ctl_find_uses(const char *key, struct cmek_ctl_use **ret_uses, size_t *ret_n, struct cmek_error *err);
+void cmek_ctl_uses_free(struct cmek_ctl_use *uses, size_t n); /* NULL allowed */
+/* cmekctl key uses */
+int cmek_ctl_key_uses(struct cmek_tool *tool, int argc, char **argv);
+
+/* "local:db" or, where a version is known, "local:db version 2". */
+#define CMEK_CTL_KEY_TEXT (CMEK_SLOT_TEXT_MAX * 2 + 16)
+const char *cmek_ctl_key_text(const char *resolved, const char *version, char text[CMEK_CTL_KEY_TEXT]);
 
 #endif

@@ -489,6 +489,7 @@ int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv)
 		{ "rotate", "add a version to a key", run_rotate },
 		{ "disable", "stop a key from being used", run_disable },
 		{ "enable", "make a disabled key usable again", run_enable },
+		{ "uses", "list the volumes of this host that a key opens", cmek_ctl_key_uses },
 		{ "schedule-deletion", "destroy a key after some days", run_schedule_deletion },
 		{ "cancel-deletion", "keep a key that was to be destroyed", run_cancel_deletion },
 		{ "policy", "print the least permissions that a key's volumes need", run_policy },

@@ -127,6 +127,81 @@ int cmek_ctl_volume_open(const char *volume, int *ret_fd, char **ret_path, struc
 	return 0;
 }
 
+void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock)
+{
+	*unlock = (struct cmek_ctl_unlock){ .slot = -1, .kms.ask_passphrase = cmek_tool_ask_passphrase };
+}
+
+bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_tool_args *args, int id)
+{
+	switch (id) {
+	case CMEK_CTL_OPT_UNLOCK_KEY:
+		unlock->key = args->value;
+		return true;
+	case CMEK_CTL_OPT_UNLOCK_SLOT:
+		unlock->slot = (int)cmek_tool_number(args, 0, CMEK_SLOTS_MAX - 1);
+		return true;
+	case CMEK_CTL_OPT_PASSPHRASE_FILE:
+		unlock->kms.passphrase_file = args->value;
+		return true;
+	case CMEK_CTL_OPT_KEYSTORE:
+		unlock->kms.keystore_path = args->value;
+		return true;
+	default:
+		return false;
+	}
+}
+
+void cmek_ctl_report_line(void *arg, const char *text)
+{
+	const struct cmek_tool *tool = arg;
+
+	fprintf(stderr, "%s: %s\n", tool->program, text);
+}
+
+int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_store_access access,
+			  const struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
+			  struct cmek_error *err)
+{
+	const struct cmek_change_params params = {
+		.access = access,
+		.kms = &unlock->kms,
+		.key = unlock->key,
+		.slot = unlock->slot,
+		.report = { cmek_ctl_report_line, tool },
+	};
+	int fd = -1, ret;
+
+	ret = cmek_ctl_volume_open(volume, &fd, ret_path, err);
+	if (ret)
+		return ret;
+	ret = cmek_change_begin(fd, *ret_path, &params, ret_change, err);
+	close(fd);
+	return ret;
+}
+
+static json_t *principal_json(const struct cmek_slot *slot)
+{
+	/* "s*" leaves out what is NULL. */
+	return json_pack("{s:s*, s:s*, s:s*, s:s*}", "role", slot->role, "external_id", slot->external_id,
+			 "service_account", slot->service_account, "profile", slot->profile);
+}
+
+json_t *cmek_ctl_slot_json(const struct cmek_slot *slot)
+{
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "slot", (int)slot->id, "purpose",
+			 slot->purpose, "provider", slot->provider, "key", slot->key, "resolved", slot->resolved,
+			 "version", slot->version, "region", slot->region, "principal", principal_json(slot), "created",
+			 cmek_ctl_time_json(slot->created), "rewrapped", cmek_ctl_time_json(slot->rewrapped));
+}
+
+const char *cmek_ctl_key_text(const char *resolved, const char *version, char text[CMEK_CTL_KEY_TEXT])
+{
+	snprintf(text, CMEK_CTL_KEY_TEXT, "%s%s%s", resolved, version && version[0] ? " version " : "",
+		 version ? version : "");
+	return text;
+}
+
 json_t *cmek_ctl_time_json(int64_t unix_seconds)
 {
 	char text[CMEK_TIME_TEXT];

@@ -36,12 +36,14 @@ static const struct {
 	int err;
 	const char *remedy;
 } remedies[] = {
+	{ CMEK_E_USAGE, EKEYREJECTED, "add another key first: 'cmekctl slot add VOLUME KEY'" },
 	{ CMEK_E_SYSTEM, ENOSPC, "free some space on that file system, then repeat the command" },
 	{ CMEK_E_SYSTEM, EDQUOT, "free some of the quota on that file system, then repeat the command" },
 	{ CMEK_E_SYSTEM, EACCES, "run it as the owner of that path, or as root" },
 	{ CMEK_E_SYSTEM, EPERM, "run it as the owner of that path, or as root" },
 	{ CMEK_E_NOT_FOUND, ENOKEY, "check the key's name and, for local keys, CMEKFS_LOCAL_KEYSTORE; "
 				    "'cmekctl key create' makes a new key" },
+	{ CMEK_E_NOT_FOUND, ENXIO, "'cmekctl slot list VOLUME' shows the key slots" },
 	{ CMEK_E_NOT_FOUND, 0, "check the path, or bring the file back from a backup" },
 	{ CMEK_E_EXISTS, EUCLEAN, "bring .cmekfs back from a backup, or use --force to make a new volume" },
 	{ CMEK_E_EXISTS, 0, "choose another name or place; nothing was changed" },

@@ -236,25 +236,58 @@ static void wrap_aad(const struct cmek_keyring *ring, uint16_t id, uint32_t doma
 	cmek_store32(aad + 18, domain);
 }
 
-int cmek_keyring_make_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
-			  uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err)
+static int seal_dek(const struct cmek_keyring *ring, uint16_t id, uint32_t domain, const struct cmek_secret *key,
+		    uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err)
 {
 	uint8_t form[CMEK_DEK_WRAPPED_LEN], aad[WRAP_AAD_LEN];
 	struct iovec iov = { aad, sizeof(aad) };
-	struct cmek_secret *key = NULL;
 	int ret;
 
-	assert(id != 0);
-	ret = cmek_secret_new_random(CMEK_KEY_DEK, DEK_LEN, &key, err);
-	if (ret)
-		return ret;
 	wrap_aad(ring, id, domain, aad);
 	cmek_random(form, CMEK_NONCE_LEN);
 	ret = cmek_gcm_seal(ring->wrap_key, CMEK_KEY_WRAP, form, &iov, 1, cmek_secret_bytes(key, CMEK_KEY_DEK), DEK_LEN,
 			    form + CMEK_NONCE_LEN, form + CMEK_NONCE_LEN + DEK_LEN);
 	if (ret)
-		ret = cmek_error_set(err, CMEK_E_SYSTEM, -ret, "DEK %u can't be wrapped", id);
-	else
+		return cmek_error_set(err, CMEK_E_SYSTEM, -ret, "DEK %u can't be wrapped", id);
+	memcpy(wrapped, form, sizeof(form));
+	return 0;
+}
+
+static int open_dek(const struct cmek_keyring *ring, uint16_t id, uint32_t domain,
+		    const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_secret **ret_key, struct cmek_error *err)
+{
+	uint8_t aad[WRAP_AAD_LEN];
+	struct iovec iov = { aad, sizeof(aad) };
+	struct cmek_secret *key = NULL;
+	int ret = cmek_secret_new(CMEK_KEY_DEK, DEK_LEN, &key, err);
+
+	if (ret)
+		return ret;
+	wrap_aad(ring, id, domain, aad);
+	ret = cmek_gcm_open(ring->wrap_key, CMEK_KEY_WRAP, wrapped, &iov, 1, wrapped + CMEK_NONCE_LEN, DEK_LEN,
+			    cmek_secret_fill(key, CMEK_KEY_DEK), wrapped + CMEK_NONCE_LEN + DEK_LEN);
+	if (!ret) {
+		*ret_key = key;
+		return 0;
+	}
+	cmek_secret_free(key);
+	if (ret == -EBADMSG)
+		return cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "DEK %u does not open with this volume's KEK", id);
+	return cmek_error_set(err, CMEK_E_SYSTEM, -ret, "DEK %u can't be unwrapped", id);
+}
+
+int cmek_keyring_make_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
+			  uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err)
+{
+	uint8_t form[CMEK_DEK_WRAPPED_LEN];
+	struct cmek_secret *key = NULL;
+	int ret;
+
+	assert(id != 0);
+	ret = cmek_secret_new_random(CMEK_KEY_DEK, DEK_LEN, &key, err);
+	if (!ret)
+		ret = seal_dek(ring, id, domain, key, form, err);
+	if (!ret)
 		ret = insert(ring, id, domain, state, &key, err);
 	if (!ret)
 		memcpy(wrapped, form, sizeof(form));
@@ -265,26 +298,27 @@ int cmek_keyring_make_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domai
 int cmek_keyring_add_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
 			 const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err)
 {
-	uint8_t aad[WRAP_AAD_LEN];
-	struct iovec iov = { aad, sizeof(aad) };
 	struct cmek_secret *key = NULL;
-	int ret;
+	int ret = 0;
 
 	assert(id != 0);
-	if (state == CMEK_DEK_DESTROYED)
-		return insert(ring, id, domain, state, &key, err);
-	ret = cmek_secret_new(CMEK_KEY_DEK, DEK_LEN, &key, err);
-	if (ret)
-		return ret;
-	wrap_aad(ring, id, domain, aad);
-	ret = cmek_gcm_open(ring->wrap_key, CMEK_KEY_WRAP, wrapped, &iov, 1, wrapped + CMEK_NONCE_LEN, DEK_LEN,
-			    cmek_secret_fill(key, CMEK_KEY_DEK), wrapped + CMEK_NONCE_LEN + DEK_LEN);
-	if (ret == -EBADMSG)
-		ret = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "DEK %u does not open with this volume's KEK", id);
-	else if (ret)
-		ret = cmek_error_set(err, CMEK_E_SYSTEM, -ret, "DEK %u can't be unwrapped", id);
-	else
+	if (state != CMEK_DEK_DESTROYED)
+		ret = open_dek(ring, id, domain, wrapped, &key, err);
+	if (!ret)
 		ret = insert(ring, id, domain, state, &key, err);
+	cmek_secret_free(key);
+	return ret;
+}
+
+int cmek_keyring_rewrap_dek(const struct cmek_keyring *from, const struct cmek_keyring *to, uint16_t id,
+			    uint32_t domain, const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN],
+			    uint8_t ret_wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err)
+{
+	struct cmek_secret *key = NULL;
+	int ret = open_dek(from, id, domain, wrapped, &key, err);
+
+	if (!ret)
+		ret = seal_dek(to, id, domain, key, ret_wrapped, err);
 	cmek_secret_free(key);
 	return ret;
 }

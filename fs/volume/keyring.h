@@ -44,6 +44,14 @@ int cmek_keyring_make_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domai
 int cmek_keyring_add_dek(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
 			 const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err);
 
+/*
+ * A DEK's wrapped form under another KEK of the same volume: opens `wrapped` with from's KEK, seals it anew with to's.
+ * Neither ring gets the DEK. -EBADMSG (tampered) when it does not open.
+ */
+int cmek_keyring_rewrap_dek(const struct cmek_keyring *from, const struct cmek_keyring *to, uint16_t id,
+			    uint32_t domain, const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN],
+			    uint8_t ret_wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err);
+
 /* The DEK that new writes use, 0 if there is none. */
 uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring);
 

@@ -8,6 +8,7 @@
 #include "fs/volume/keyslot.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -51,6 +52,12 @@ static int fill_slot(struct cmek_kms *kms, unsigned id, const char *purpose, con
 	return 0;
 }
 
+static bool same_kek(const struct cmek_secret *a, const struct cmek_secret *b)
+{
+	return cmek_secret_len(a) == KEK_LEN && cmek_secret_len(b) == KEK_LEN &&
+	       cmek_equal(cmek_secret_bytes(a, CMEK_KEY_KEK), cmek_secret_bytes(b, CMEK_KEY_KEK), KEK_LEN);
+}
+
 /* The slot as it will be read: what would be refused then is refused now. */
 static int check_slot(const struct cmek_slot *slot, struct cmek_error *err)
 {
@@ -66,6 +73,22 @@ static int check_slot(const struct cmek_slot *slot, struct cmek_error *err)
 	return ret;
 }
 
+/* What was wrapped unwraps to the same again. */
+static int prove_blob(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		      const struct cmek_secret *kek, struct cmek_error *err)
+{
+	struct cmek_secret *proof = NULL;
+	int ret = cmek_kms_unwrap(kms, ctx, blob, &proof, NULL, err);
+
+	if (ret)
+		cmek_error_prefix(err, "what %s has wrapped, it does not unwrap", cmek_kms_uri(kms));
+	else if (!same_kek(proof, kek))
+		ret = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "%s unwraps to another key than it has wrapped",
+				     cmek_kms_uri(kms));
+	cmek_secret_free(proof);
+	return ret;
+}
+
 int cmek_keyslot_wrap(struct cmek_kms *kms, const uint8_t volume[16], unsigned id, const char *purpose,
 		      const struct cmek_kms_principal *principal, const struct cmek_secret *kek,
 		      struct cmek_slot *ret_slot, struct cmek_error *err)
@@ -73,23 +96,13 @@ int cmek_keyslot_wrap(struct cmek_kms *kms, const uint8_t volume[16], unsigned i
 	struct cmek_kms_context ctx = context_of(volume, purpose);
 	struct cmek_kms_blob blob = { 0 };
 	struct cmek_slot slot = { 0 };
-	struct cmek_secret *proof = NULL;
 	int ret;
 
 	ret = cmek_kms_wrap(kms, &ctx, kek, &blob, err);
+	if (!ret)
+		ret = prove_blob(kms, &ctx, &blob, kek, err);
 	if (ret)
 		goto out;
-	ret = cmek_kms_unwrap(kms, &ctx, &blob, &proof, NULL, err);
-	if (ret) {
-		cmek_error_prefix(err, "what %s has wrapped, it does not unwrap", cmek_kms_uri(kms));
-		goto out;
-	}
-	if (cmek_secret_len(proof) != KEK_LEN ||
-	    !cmek_equal(cmek_secret_bytes(proof, CMEK_KEY_KEK), cmek_secret_bytes(kek, CMEK_KEY_KEK), KEK_LEN)) {
-		ret = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "%s unwraps to another key than it has wrapped",
-				     cmek_kms_uri(kms));
-		goto out;
-	}
 	if (fill_slot(kms, id, purpose, principal, &blob, &slot)) {
 		ret = cmek_error_sys(err, ENOMEM, "key slot %u", id);
 		goto out;
@@ -104,8 +117,109 @@ int cmek_keyslot_wrap(struct cmek_kms *kms, const uint8_t volume[16], unsigned i
 	memset(&slot, 0, sizeof(slot));
 out:
 	cmek_slot_done(&slot);
-	cmek_secret_free(proof);
 	cmek_kms_blob_done(&blob);
+	return ret;
+}
+
+/* The slot's key, as the slot's principal. */
+static int open_key(const struct cmek_slot *slot, const struct cmek_kms_options *opts, struct cmek_kms **ret_kms,
+		    struct cmek_error *err)
+{
+	struct cmek_kms_principal principal = cmek_slot_principal(slot);
+	struct cmek_kms *kms = NULL;
+	int ret = cmek_kms_open(slot->resolved, &principal, opts, &kms, err);
+
+	if (ret)
+		return ret;
+	if (strcmp(cmek_kms_provider_name(kms), slot->provider)) {
+		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "the slot says provider %s, its key is one of %s",
+				     slot->provider, cmek_kms_provider_name(kms));
+		cmek_kms_close(kms);
+		return ret;
+	}
+	*ret_kms = kms;
+	return 0;
+}
+
+/* A slot's blob, borrowed: not for cmek_kms_blob_done(). */
+static struct cmek_kms_blob blob_of(const struct cmek_slot *slot)
+{
+	return (struct cmek_kms_blob){ slot->wrapped, slot->wrapped_len, slot->resolved, slot->version };
+}
+
+/* Puts the blob (emptied) into the slot, unless the slot could not be read back then. */
+static int take_blob(struct cmek_slot *slot, struct cmek_kms_blob *blob, struct cmek_error *err)
+{
+	struct cmek_slot next = *slot;
+	int ret;
+
+	next.wrapped = blob->data;
+	next.wrapped_len = blob->len;
+	next.resolved = blob->resolved ? blob->resolved : slot->resolved;
+	next.rewrapped = (int64_t)time(NULL);
+	next.version = strdup(blob->version ? blob->version : "");
+	if (!next.version)
+		return cmek_error_sys(err, ENOMEM, "key slot %u", slot->id);
+	ret = check_slot(&next, err);
+	if (ret) {
+		free(next.version);
+		return ret;
+	}
+	free(slot->version);
+	free(slot->wrapped);
+	if (next.resolved != slot->resolved)
+		free(slot->resolved);
+	blob->data = NULL;
+	blob->resolved = NULL;
+	*slot = next;
+	return 0;
+}
+
+/* A new blob for the slot, of the KEK it has (`kept`) or of another one. */
+static int renew(const uint8_t volume[16], struct cmek_slot *slot, const struct cmek_kms_options *opts,
+		 const struct cmek_secret *kek, bool kept, struct cmek_error *err)
+{
+	struct cmek_kms_context ctx = context_of(volume, slot->purpose);
+	const struct cmek_kms_blob old = blob_of(slot);
+	struct cmek_kms_blob fresh = { 0 };
+	struct cmek_kms *kms = NULL;
+	int ret;
+
+	ret = open_key(slot, opts, &kms, err);
+	if (!ret && kept)
+		ret = cmek_kms_rewrap(kms, &ctx, &old, &fresh, err);
+	else if (!ret)
+		ret = cmek_kms_wrap(kms, &ctx, kek, &fresh, err);
+	if (!ret)
+		ret = prove_blob(kms, &ctx, &fresh, kek, err);
+	if (!ret)
+		ret = take_blob(slot, &fresh, err);
+	cmek_kms_blob_done(&fresh);
+	cmek_kms_close(kms);
+	return ret;
+}
+
+int cmek_keyslot_rewrap(const uint8_t volume[16], struct cmek_slot *slot, const struct cmek_kms_options *opts,
+			const struct cmek_secret *kek, struct cmek_error *err)
+{
+	return renew(volume, slot, opts, kek, true, err);
+}
+
+int cmek_keyslot_refill(const uint8_t volume[16], struct cmek_slot *slot, const struct cmek_kms_options *opts,
+			const struct cmek_secret *kek, struct cmek_error *err)
+{
+	return renew(volume, slot, opts, kek, false, err);
+}
+
+int cmek_keyslot_prove(const uint8_t volume[16], const struct cmek_slot *slot, const struct cmek_kms_options *opts,
+		       const struct cmek_secret *kek, struct cmek_error *err)
+{
+	struct cmek_secret *proof = NULL;
+	int ret = cmek_keyslot_unwrap(volume, slot, opts, &proof, err);
+
+	if (!ret && !same_kek(proof, kek))
+		ret = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "it holds another key than the volume's");
+	cmek_secret_free(proof);
 	return ret;
 }
 
@@ -113,22 +227,14 @@ int cmek_keyslot_unwrap(const uint8_t volume[16], const struct cmek_slot *slot, 
 			struct cmek_secret **ret_kek, struct cmek_error *err)
 {
 	struct cmek_kms_context ctx = context_of(volume, slot->purpose);
-	struct cmek_kms_principal principal = cmek_slot_principal(slot);
-	/* Borrows from the slot: not for cmek_kms_blob_done(). */
-	const struct cmek_kms_blob blob = { slot->wrapped, slot->wrapped_len, slot->resolved, slot->version };
+	const struct cmek_kms_blob blob = blob_of(slot);
 	struct cmek_secret *kek = NULL;
 	struct cmek_kms *kms = NULL;
 	int ret;
 
-	ret = cmek_kms_open(slot->resolved, &principal, opts, &kms, err);
-	if (ret)
-		return ret;
-	if (strcmp(cmek_kms_provider_name(kms), slot->provider)) {
-		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "the slot says provider %s, its key is one of %s",
-				     slot->provider, cmek_kms_provider_name(kms));
-		goto out;
-	}
-	ret = cmek_kms_unwrap(kms, &ctx, &blob, &kek, NULL, err);
+	ret = open_key(slot, opts, &kms, err);
+	if (!ret)
+		ret = cmek_kms_unwrap(kms, &ctx, &blob, &kek, NULL, err);
 	if (ret)
 		goto out;
 	if (cmek_secret_len(kek) != KEK_LEN) {

@@ -26,6 +26,21 @@ int cmek_keyslot_unwrap(const uint8_t volume[16], const struct cmek_slot *slot, 
 			struct cmek_secret **ret_kek, struct cmek_error *err);
 
 /*
+ * Wraps the KEK of a slot under the newest version of the slot's own key, in the KMS where it can, and proves it as
+ * cmek_keyslot_wrap() does. The slot keeps its place, purpose and principal; on failure it is as it was.
+ */
+int cmek_keyslot_rewrap(const uint8_t volume[16], struct cmek_slot *slot, const struct cmek_kms_options *opts,
+			const struct cmek_secret *kek, struct cmek_error *err);
+/*
+ * Wraps another KEK into a slot, under the same key: for a volume that gets a new KEK. Otherwise as above.
+ */
+int cmek_keyslot_refill(const uint8_t volume[16], struct cmek_slot *slot, const struct cmek_kms_options *opts,
+			const struct cmek_secret *kek, struct cmek_error *err);
+/* Whether the slot holds this KEK: 0, or why not (tampered: another one). */
+int cmek_keyslot_prove(const uint8_t volume[16], const struct cmek_slot *slot, const struct cmek_kms_options *opts,
+		       const struct cmek_secret *kek, struct cmek_error *err);
+
+/*
  * Who unwraps: tools do it in their own process (cmek_unwrapper_kms()), the mount's storage daemon, which has no
  * network and no credentials, hands the slot to the KMS agent. *ret_kek: CMEK_KEY_KEK, 32 bytes, the caller's.
  */

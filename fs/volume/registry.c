@@ -24,17 +24,9 @@
 #define FILE_MAX (8u << 20)
 #define LOCK_DEADLINE_MS 10000
 
-static const char *const principal_names[] = { "role", "external_id", "service_account", "profile" };
-#define N_PRINCIPAL 4
-
 struct cmek_registry {
 	char *path;
 	bool is_default; /* its directory may be made */
-};
-
-struct cmek_pins {
-	json_t *slots; /* array of objects, checked */
-	char *text;
 };
 
 static int no_memory(struct cmek_error *err)
@@ -215,54 +207,45 @@ static int set_time(json_t *json, const char *name, int64_t when)
 	return json_object_set_new(json, name, json_string(text));
 }
 
-/* In the order of principal_names. */
-static void principal_texts(const struct cmek_slot *slot, const char *texts[N_PRINCIPAL])
-{
-	texts[0] = slot->role;
-	texts[1] = slot->external_id;
-	texts[2] = slot->service_account;
-	texts[3] = slot->profile;
-}
-
-static json_t *pin_of(const struct cmek_slot *slot)
-{
-	const char *texts[N_PRINCIPAL];
-	json_t *principal = json_object(), *pin;
-	size_t i;
-
-	principal_texts(slot, texts);
-	for (i = 0; i < N_PRINCIPAL; i++) {
-		if (texts[i] && json_object_set_new(principal, principal_names[i], json_string(texts[i]))) {
-			json_decref(principal);
-			return NULL;
-		}
-	}
-	pin = json_object();
-	if (json_object_set_new(pin, "provider", json_string(slot->provider)) ||
-	    json_object_set_new(pin, "resolved", json_string(slot->resolved)) ||
-	    json_object_set(pin, "principal", principal)) {
-		json_decref(pin);
-		pin = NULL;
-	}
-	json_decref(principal);
-	return pin;
-}
-
 struct pin_arg {
+	const struct cmek_volhdr *old; /* NULL = none; its keys are pinned as well */
 	const struct cmek_volhdr *hdr;
 	const char *store_path;
+	bool only_known; /* a volume that is not there stays so */
 };
 
+static int append_pins(json_t *pins, const struct cmek_volhdr *hdr)
+{
+	json_t *pin, *other;
+	size_t i, k;
+
+	for (i = 0; hdr && i < hdr->n_slots; i++) {
+		pin = cmek_pin_of(&hdr->slots[i]);
+		json_array_foreach(pins, k, other)
+			if (pin && json_equal(pin, other))
+				break;
+		if (k < json_array_size(pins))
+			json_decref(pin);
+		else if (json_array_append_new(pins, pin))
+			return -1;
+	}
+	return 0;
+}
+
+/* The entry as it was, with what is known better now: members that others wrote stay. */
 static int apply_pin(json_t *volumes, const char *uuid, const void *arg, bool *ret_changed)
 {
 	const struct pin_arg *pin = arg;
-	json_t *entry = json_object(), *slots = json_array();
-	size_t i;
-	int ret = 0;
+	json_t *entry = json_incref(json_object_get(volumes, uuid)), *slots = json_array();
+	int ret;
 
-	for (i = 0; !ret && i < pin->hdr->n_slots; i++)
-		ret = json_array_append_new(slots, pin_of(&pin->hdr->slots[i]));
-	if (!ret)
+	*ret_changed = entry || !pin->only_known;
+	if (*ret_changed && !json_is_object(entry)) {
+		json_decref(entry);
+		entry = json_object();
+	}
+	ret = append_pins(slots, pin->old) || append_pins(slots, pin->hdr);
+	if (!ret && *ret_changed)
 		ret = json_object_set_new(entry, "label", json_string(pin->hdr->label)) ||
 		      /* A path that is not UTF-8 is left out: it is for people only. */
 		      (cmek_slot_text_ok(pin->store_path, 4096, 0) &&
@@ -271,16 +254,82 @@ static int apply_pin(json_t *volumes, const char *uuid, const void *arg, bool *r
 		      set_time(entry, "last_used", (int64_t)time(NULL)) || json_object_set(volumes, uuid, entry);
 	json_decref(slots);
 	json_decref(entry);
-	*ret_changed = true;
 	return ret;
 }
 
 int cmek_registry_pin(struct cmek_registry *reg, const struct cmek_volhdr *hdr, const char *store_path,
 		      struct cmek_error *err)
 {
-	struct pin_arg arg = { hdr, store_path };
+	struct pin_arg arg = { .hdr = hdr, .store_path = store_path };
 
 	return update(reg, hdr->uuid, &(struct change){ apply_pin, &arg }, err);
+}
+
+int cmek_registry_repin(struct cmek_registry *reg, const struct cmek_volhdr *old, const struct cmek_volhdr *hdr,
+			const char *store_path, struct cmek_error *err)
+{
+	struct pin_arg arg = { old, hdr, store_path, true };
+
+	return update(reg, hdr->uuid, &(struct change){ apply_pin, &arg }, err);
+}
+
+struct backup_arg {
+	const struct cmek_volhdr *hdr;
+	const char *path;
+};
+
+static json_t *backup_json(const struct backup_arg *backup)
+{
+	json_t *slots = json_array(), *json;
+	const struct cmek_slot *slot;
+	size_t i;
+
+	for (i = 0; i < backup->hdr->n_slots; i++) {
+		slot = &backup->hdr->slots[i];
+		if (json_array_append_new(slots, json_pack("{s:i, s:s, s:s}", "id", (int)slot->id, "resolved",
+							   slot->resolved, "version", slot->version))) {
+			json_decref(slots);
+			return NULL;
+		}
+	}
+	json = json_pack("{s:s, s:I, s:o}", "path", backup->path, "sequence", (json_int_t)backup->hdr->sequence,
+			 "slots", slots);
+	if (json && set_time(json, "made", (int64_t)time(NULL))) {
+		json_decref(json);
+		json = NULL;
+	}
+	return json;
+}
+
+static int apply_backup(json_t *volumes, const char *uuid, const void *arg, bool *ret_changed)
+{
+	const struct backup_arg *backup = arg;
+	json_t *entry = json_object_get(volumes, uuid), *backups = json_object_get(entry, "backups"), *old;
+	const char *path;
+	size_t i;
+
+	*ret_changed = json_is_object(entry) && cmek_slot_text_ok(backup->path, 4096, 0);
+	if (!*ret_changed)
+		return 0;
+	if (!json_is_array(backups)) {
+		if (json_object_set_new(entry, "backups", json_array()))
+			return -1;
+		backups = json_object_get(entry, "backups");
+	}
+	json_array_foreach(backups, i, old) {
+		path = json_string_value(json_object_get(old, "path"));
+		if (path && !strcmp(path, backup->path))
+			return json_array_set_new(backups, i, backup_json(backup));
+	}
+	return json_array_append_new(backups, backup_json(backup));
+}
+
+int cmek_registry_note_backup(struct cmek_registry *reg, const struct cmek_volhdr *hdr, const char *path,
+			      struct cmek_error *err)
+{
+	struct backup_arg arg = { hdr, path };
+
+	return update(reg, hdr->uuid, &(struct change){ apply_backup, &arg }, err);
 }
 
 static int apply_touch(json_t *volumes, const char *uuid, const void *arg, bool *ret_changed)
@@ -309,58 +358,183 @@ int cmek_registry_forget(struct cmek_registry *reg, const uint8_t volume[16], st
 	return update(reg, volume, &(struct change){ apply_forget, NULL }, err);
 }
 
-/* Checks one pin and adds its key to the text for people. */
-static int read_pin(const struct cmek_json_at *slots, size_t i, char **text, struct cmek_error *err)
+static int copy_member(const struct cmek_json_at *at, const char *name, char **ret_text, struct cmek_error *err)
 {
-	const char *provider, *resolved, *value;
-	struct cmek_json_at pin, principal;
-	char *longer = NULL;
-	size_t k;
-	int ret = cmek_json_element(slots, i, &pin, err);
-
-	if (!ret)
-		ret = cmek_json_string(&pin, "provider", &provider, err);
-	if (!ret)
-		ret = cmek_json_string(&pin, "resolved", &resolved, err);
-	if (!ret)
-		ret = cmek_json_object(&pin, "principal", &principal, err);
-	for (k = 0; !ret && k < N_PRINCIPAL; k++)
-		if (cmek_json_has(&principal, principal_names[k]))
-			ret = cmek_json_string(&principal, principal_names[k], &value, err);
-	if (ret)
-		return ret;
-	if (asprintf(&longer, "%s%s%s", *text ? *text : "", *text ? ", " : "", resolved) < 0)
-		return no_memory(err);
-	free(*text);
-	*text = longer;
-	return 0;
-}
-
-static int read_pins(const struct cmek_registry *reg, const json_t *json, const char *uuid, struct cmek_pins *pins,
-		     struct cmek_error *err)
-{
-	struct cmek_json_at root = cmek_json_root(json, reg->path), volumes, entry, slots;
-	size_t i, n = 0;
+	const char *text = NULL;
 	int ret;
 
+	if (!cmek_json_has(at, name))
+		return 0;
+	ret = cmek_json_string(at, name, &text, err);
+	if (ret)
+		return ret;
+	*ret_text = strdup(text);
+	return *ret_text ? 0 : no_memory(err);
+}
+
+static int read_backup_slots(const struct cmek_json_at *at, struct cmek_backup *backup, struct cmek_error *err)
+{
+	struct cmek_json_at slots, slot;
+	uint64_t id = 0;
+	size_t n = 0, i;
+	int ret = cmek_json_array(at, "slots", &slots, &n, err);
+
+	if (ret || !n)
+		return ret;
+	backup->slots = calloc(n, sizeof(*backup->slots));
+	if (!backup->slots)
+		return no_memory(err);
+	backup->n_slots = n;
+	for (i = 0; !ret && i < n; i++) {
+		ret = cmek_json_element(&slots, i, &slot, err);
+		if (!ret)
+			ret = cmek_json_uint(&slot, "id", 0, CMEK_SLOTS_MAX - 1, &id, err);
+		backup->slots[i].id = (unsigned)id;
+		if (!ret)
+			ret = copy_member(&slot, "resolved", &backup->slots[i].resolved, err);
+		if (!ret)
+			ret = copy_member(&slot, "version", &backup->slots[i].version, err);
+		if (!ret && (!backup->slots[i].resolved || !backup->slots[i].version))
+			ret = cmek_json_bad(&slot, NULL, "lacks resolved or version", err);
+	}
+	return ret;
+}
+
+static int read_backups(const struct cmek_json_at *entry, struct cmek_registered *volume, struct cmek_error *err)
+{
+	struct cmek_json_at list, at;
+	size_t n = 0, i;
+	int ret;
+
+	if (!cmek_json_has(entry, "backups"))
+		return 0;
+	ret = cmek_json_array(entry, "backups", &list, &n, err);
+	if (ret || !n)
+		return ret;
+	volume->backups = calloc(n, sizeof(*volume->backups));
+	if (!volume->backups)
+		return no_memory(err);
+	volume->n_backups = n;
+	for (i = 0; !ret && i < n; i++) {
+		ret = cmek_json_element(&list, i, &at, err);
+		if (!ret)
+			ret = copy_member(&at, "path", &volume->backups[i].path, err);
+		if (!ret && !volume->backups[i].path)
+			ret = cmek_json_bad(&at, "path", "is missing", err);
+		if (!ret)
+			ret = cmek_json_uint(&at, "sequence", 1, INT64_MAX, &volume->backups[i].sequence, err);
+		if (!ret)
+			ret = cmek_json_time(&at, "made", &volume->backups[i].made, err);
+		if (!ret)
+			ret = read_backup_slots(&at, &volume->backups[i], err);
+	}
+	return ret;
+}
+
+static int read_volume(const struct cmek_registry *reg, const json_t *json, const char *uuid,
+		       struct cmek_registered *volume, struct cmek_error *err)
+{
+	struct cmek_json_at root = cmek_json_root(json, reg->path), volumes, entry;
+	int ret;
+
+	if (cmek_uuid_decode(uuid, volume->volume))
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%s: '%s' is not a UUID", reg->path, uuid);
 	ret = cmek_json_object(&root, "volumes", &volumes, err);
 	if (!ret)
 		ret = cmek_json_object(&volumes, uuid, &entry, err);
 	if (!ret)
-		ret = cmek_json_array(&entry, "slots", &slots, &n, err);
-	/* An entry without a key would refuse all of them, or none: neither was meant. */
-	if (!ret && n == 0)
-		ret = cmek_json_bad(&entry, "slots", "is empty", err);
-	for (i = 0; !ret && i < n; i++)
-		ret = read_pin(&slots, i, &pins->text, err);
+		ret = copy_member(&entry, "label", &volume->label, err);
 	if (!ret)
-		pins->slots = json_incref((json_t *)slots.value);
+		ret = copy_member(&entry, "store", &volume->store, err);
+	if (!ret)
+		ret = read_backups(&entry, volume, err);
+	if (ret)
+		return ret;
+	return cmek_pins_read(&entry, &volume->pins, err);
+}
+
+static void backup_done(struct cmek_backup *backup)
+{
+	size_t i;
+
+	for (i = 0; i < backup->n_slots; i++) {
+		free(backup->slots[i].resolved);
+		free(backup->slots[i].version);
+	}
+	free(backup->slots);
+	free(backup->path);
+}
+
+void cmek_registry_list_free(struct cmek_registered *volumes, size_t n)
+{
+	size_t i, k;
+
+	for (i = 0; volumes && i < n; i++) {
+		for (k = 0; k < volumes[i].n_backups; k++)
+			backup_done(&volumes[i].backups[k]);
+		free(volumes[i].backups);
+		free(volumes[i].label);
+		free(volumes[i].store);
+		cmek_pins_free(volumes[i].pins);
+	}
+	free(volumes);
+}
+
+static int by_uuid(const void *a, const void *b)
+{
+	return memcmp(((const struct cmek_registered *)a)->volume, ((const struct cmek_registered *)b)->volume, 16);
+}
+
+int cmek_registry_list(struct cmek_registry *reg, struct cmek_registered **ret_volumes, size_t *ret_n,
+		       struct cmek_error *err)
+{
+	struct cmek_registered *volumes = NULL;
+	json_t *json = NULL, *all, *entry;
+	const char *uuid;
+	size_t n = 0;
+	int ret;
+
+	ret = load(reg, &json, err);
+	if (ret)
+		goto out;
+	all = json_object_get(json, "volumes");
+	volumes = calloc(json_object_size(all) + 1, sizeof(*volumes));
+	if (!volumes) {
+		ret = no_memory(err);
+		goto out;
+	}
+	json_object_foreach(all, uuid, entry) {
+		ret = read_volume(reg, json, uuid, &volumes[n++], err);
+		if (ret)
+			goto out;
+	}
+	qsort(volumes, n, sizeof(*volumes), by_uuid);
+	*ret_volumes = volumes;
+	*ret_n = n;
+	volumes = NULL;
+out:
+	cmek_registry_list_free(volumes, n);
+	json_decref(json);
+	if (ret)
+		cmek_error_prefix(err, "volume registry");
 	return ret;
+}
+
+const struct cmek_registered *cmek_registered_find(const struct cmek_registered *volumes, size_t n,
+						   const uint8_t volume[16])
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (!memcmp(volumes[i].volume, volume, 16))
+			return &volumes[i];
+	return NULL;
 }
 
 int cmek_registry_pins(struct cmek_registry *reg, const uint8_t volume[16], struct cmek_pins **ret_pins,
 		       struct cmek_error *err)
 {
+	struct cmek_json_at root, volumes, entry;
 	struct cmek_pins *pins = NULL;
 	char uuid[CMEK_UUID_TEXT];
 	json_t *json = NULL;
@@ -368,62 +542,18 @@ int cmek_registry_pins(struct cmek_registry *reg, const uint8_t volume[16], stru
 
 	cmek_uuid_encode(volume, uuid);
 	ret = load(reg, &json, err);
-	if (ret)
-		goto out;
-	if (!json_object_get(json_object_get(json, "volumes"), uuid)) {
-		*ret_pins = NULL;
-		goto out;
+	if (!ret && json_object_get(json_object_get(json, "volumes"), uuid)) {
+		root = cmek_json_root(json, reg->path);
+		ret = cmek_json_object(&root, "volumes", &volumes, err);
+		if (!ret)
+			ret = cmek_json_object(&volumes, uuid, &entry, err);
+		if (!ret)
+			ret = cmek_pins_read(&entry, &pins, err);
 	}
-	pins = calloc(1, sizeof(*pins));
-	ret = pins ? read_pins(reg, json, uuid, pins, err) : no_memory(err);
-	if (ret)
-		goto out;
-	*ret_pins = pins;
-	pins = NULL;
-out:
-	cmek_pins_free(pins);
-	json_decref(json);
-	if (ret)
+	if (!ret)
+		*ret_pins = pins;
+	else
 		cmek_error_prefix(err, "volume registry");
+	json_decref(json);
 	return ret;
-}
-
-void cmek_pins_free(struct cmek_pins *pins)
-{
-	if (!pins)
-		return;
-	json_decref(pins->slots);
-	free(pins->text);
-	free(pins);
-}
-
-static bool same_text(const char *a, const char *b)
-{
-	return a && b ? !strcmp(a, b) : !a && !b;
-}
-
-bool cmek_pins_match(const struct cmek_pins *pins, const struct cmek_slot *slot)
-{
-	const char *texts[N_PRINCIPAL];
-	json_t *pin, *principal;
-	size_t i, k;
-
-	principal_texts(slot, texts);
-	json_array_foreach(pins->slots, i, pin) {
-		if (!same_text(json_string_value(json_object_get(pin, "provider")), slot->provider) ||
-		    !same_text(json_string_value(json_object_get(pin, "resolved")), slot->resolved))
-			continue;
-		principal = json_object_get(pin, "principal");
-		for (k = 0; k < N_PRINCIPAL; k++)
-			if (!same_text(json_string_value(json_object_get(principal, principal_names[k])), texts[k]))
-				break;
-		if (k == N_PRINCIPAL)
-			return true;
-	}
-	return false;
-}
-
-const char *cmek_pins_text(const struct cmek_pins *pins)
-{
-	return pins->text;
 }

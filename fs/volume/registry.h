@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "fs/volume/slot.h"
+#include "fs/volume/pins.h"
 #include "fs/volume/volhdr.h"
 
 /*
@@ -28,19 +28,55 @@ const char *cmek_registry_path(const struct cmek_registry *reg);
 /* Pins all slots of the header, in place of what was pinned for this volume. store_path: where it is, for people. */
 int cmek_registry_pin(struct cmek_registry *reg, const struct cmek_volhdr *hdr, const char *store_path,
 		      struct cmek_error *err);
+/*
+ * Around a change of the slots, for a volume that has pins (else nothing is done): first the keys of both headers are
+ * pinned, then, with `old` NULL, those of the new one alone.
+ */
+int cmek_registry_repin(struct cmek_registry *reg, const struct cmek_volhdr *old, const struct cmek_volhdr *hdr,
+			const char *store_path, struct cmek_error *err);
+/*
+ * Notes a copy of the header that was put somewhere, at `path`, with the slots of hdr: whoever has it and one of its
+ * keys can open the volume. A note of the same path is replaced. Does nothing for a volume that has no pins.
+ */
+int cmek_registry_note_backup(struct cmek_registry *reg, const struct cmek_volhdr *hdr, const char *path,
+			      struct cmek_error *err);
 /* Notes that the volume was unlocked now; does nothing for one that has no pins. */
 int cmek_registry_touch(struct cmek_registry *reg, const uint8_t volume[16], struct cmek_error *err);
 /* Forgets the volume; fine if it isn't there. */
 int cmek_registry_forget(struct cmek_registry *reg, const uint8_t volume[16], struct cmek_error *err);
 
-/* The pins of one volume, read once. *ret_pins is NULL when the volume has none. */
-struct cmek_pins;
+/* A header backup that was noted. */
+struct cmek_backup_slot {
+	unsigned id;
+	char *resolved;
+	char *version; /* may be empty */
+};
+struct cmek_backup {
+	char *path;
+	uint64_t sequence; /* of the header in it */
+	int64_t made;
+	struct cmek_backup_slot *slots;
+	size_t n_slots;
+};
+/* What the registry says of one volume; a text is NULL where it says nothing. */
+struct cmek_registered {
+	uint8_t volume[16];
+	char *label;
+	char *store;
+	struct cmek_pins *pins; /* of this volume */
+	struct cmek_backup *backups;
+	size_t n_backups;
+};
+/* All volumes, in the order of their UUIDs; the caller frees them. */
+int cmek_registry_list(struct cmek_registry *reg, struct cmek_registered **ret_volumes, size_t *ret_n,
+		       struct cmek_error *err);
+void cmek_registry_list_free(struct cmek_registered *volumes, size_t n); /* NULL allowed */
+/* The one with this UUID, or NULL; borrowed. */
+const struct cmek_registered *cmek_registered_find(const struct cmek_registered *volumes, size_t n,
+						   const uint8_t volume[16]);
+
+/* The pins of one volume, read once; the caller frees them. *ret_pins is NULL when the volume has none. */
 int cmek_registry_pins(struct cmek_registry *reg, const uint8_t volume[16], struct cmek_pins **ret_pins,
 		       struct cmek_error *err);
-void cmek_pins_free(struct cmek_pins *pins); /* NULL allowed */
-/* True when provider, resolved key and principal of the slot are those of a pin. */
-bool cmek_pins_match(const struct cmek_pins *pins, const struct cmek_slot *slot);
-/* The pinned keys in full, ", " between them; borrowed. */
-const char *cmek_pins_text(const struct cmek_pins *pins);
 
 #endif

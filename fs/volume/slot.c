@@ -40,6 +40,13 @@ struct cmek_kms_principal cmek_slot_principal(const struct cmek_slot *slot)
 	};
 }
 
+int cmek_slot_key_is(const char *resolved, const char *key)
+{
+	const char *behind = strstr(key, "://");
+
+	return !strcmp(resolved, key) || (behind && !strcmp(resolved, behind + 3));
+}
+
 static int is_one_of(const char *text, const char *const *names)
 {
 	size_t i;

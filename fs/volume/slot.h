@@ -43,6 +43,9 @@ void cmek_slot_done(struct cmek_slot *slot);
 /* Borrows the four texts of the slot. */
 struct cmek_kms_principal cmek_slot_principal(const struct cmek_slot *slot);
 
+/* True when `key` names this resolved key: "aws-kms://arn:..." and the like mean the form behind the scheme. */
+int cmek_slot_key_is(const char *resolved, const char *key);
+
 /* "data", "backup" or "recovery". */
 int cmek_slot_purpose_ok(const char *purpose);
 /* 1..max bytes (0 allowed if `empty`) of UTF-8 without control characters, so that it can be shown on a terminal. */

@@ -38,17 +38,10 @@ static void story_add(struct story *story, const struct cmek_slot *slot, const s
 	}
 }
 
-/* "aws-kms://arn:..." and "gcp-kms://projects/..." mean the resolved form behind the scheme. */
-static bool is_key(const struct cmek_slot *slot, const char *uri)
-{
-	const char *behind = strstr(uri, "://");
-
-	return !strcmp(slot->resolved, uri) || (behind && !strcmp(slot->resolved, behind + 3));
-}
-
 static bool is_wanted(const struct cmek_slot *slot, const struct cmek_unlock_params *params)
 {
-	return (params->slot < 0 || slot->id == (unsigned)params->slot) && (!params->key || is_key(slot, params->key));
+	return (params->slot < 0 || slot->id == (unsigned)params->slot) &&
+	       (!params->key || cmek_slot_key_is(slot->resolved, params->key));
 }
 
 /* No slot was even tried. */
@@ -147,9 +140,10 @@ out:
 
 static void repair(struct cmek_volhdr_store *store, const struct cmek_unlock_params *params)
 {
+	enum cmek_store_access access = cmek_volhdr_store_access(store);
 	struct cmek_error err = CMEK_ERROR_INIT;
 
-	if (!cmek_volhdr_store_unequal(store) || cmek_volhdr_store_access(store) != CMEK_STORE_WRITE)
+	if (!cmek_volhdr_store_unequal(store) || (access != CMEK_STORE_WRITE && access != CMEK_STORE_CHANGE))
 		return;
 	if (cmek_volhdr_store_repair(store, &err))
 		cmek_report(&params->report, "the copies of the volume header differ and could not be made equal: %s",

@@ -73,6 +73,25 @@ struct cmek_slot *cmek_volhdr_grow_slots(struct cmek_volhdr *hdr)
 	return grown;
 }
 
+struct cmek_slot *cmek_volhdr_slot(const struct cmek_volhdr *hdr, unsigned id)
+{
+	size_t i;
+
+	for (i = 0; i < hdr->n_slots; i++)
+		if (hdr->slots[i].id == id)
+			return &hdr->slots[i];
+	return NULL;
+}
+
+void cmek_volhdr_drop_slot(struct cmek_volhdr *hdr, struct cmek_slot *slot)
+{
+	size_t i = (size_t)(slot - hdr->slots);
+
+	cmek_slot_done(slot);
+	memmove(slot, slot + 1, (hdr->n_slots - i - 1) * sizeof(*slot));
+	hdr->n_slots--;
+}
+
 struct cmek_dek_entry *cmek_volhdr_grow_deks(struct cmek_volhdr *hdr)
 {
 	struct cmek_dek_entry *grown = reallocarray(hdr->deks, hdr->n_deks + 1, sizeof(*grown));

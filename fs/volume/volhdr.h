@@ -59,6 +59,10 @@ void cmek_volhdr_free(struct cmek_volhdr *hdr); /* NULL allowed */
 /* Makes room for one slot more at the end of slots and returns it zeroed, NULL when there is no memory. */
 struct cmek_slot *cmek_volhdr_grow_slots(struct cmek_volhdr *hdr);
 struct cmek_dek_entry *cmek_volhdr_grow_deks(struct cmek_volhdr *hdr);
+/* The slot with this number, or NULL. */
+struct cmek_slot *cmek_volhdr_slot(const struct cmek_volhdr *hdr, unsigned id);
+/* Takes a slot of the header out of it and frees what it holds. */
+void cmek_volhdr_drop_slot(struct cmek_volhdr *hdr, struct cmek_slot *slot);
 
 /*
  * Bytes of a whole copy -> header. Checks length, magic, version, bounds, SHA-256, then every field, in this order; not

@@ -16,12 +16,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
 #include "base/text.h"
 
 #define N_COPIES 2
+#define LOCK_TICK_MS 50
+
+/* What the bytes of the lock file stand for (doc/format.md section 1). */
+enum lock_byte { LOCK_STORE = 0, LOCK_HEADER = 1 };
 
 static const char *const copy_names[N_COPIES] = { "header.0", "header.1" };
 
@@ -97,38 +102,70 @@ static int open_meta(int store_fd, int *ret_fd, struct cmek_error *err)
 	}
 }
 
-/* An open-file-description lock: it lasts as long as any process has the descriptor, and ends with the last one. */
-static int take_lock(int meta_fd, enum cmek_store_access access, int *ret_fd, struct cmek_error *err)
+static int open_lock(int meta_fd, enum cmek_store_access access, int *ret_fd, struct cmek_error *err)
 {
-	bool write = access == CMEK_STORE_WRITE;
-	struct flock lock = { .l_type = write ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+	bool read = access == CMEK_STORE_READ;
 	struct stat st;
-	int fd, ret;
+	int fd;
 
 	fd = openat(meta_fd, "lock",
-		    (write ? O_RDWR : O_RDONLY) | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+		    (read ? O_RDONLY : O_RDWR) | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return cmek_error_sys(err, errno, "can't open " CMEK_META_DIR "/lock");
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, CMEK_META_DIR "/lock is not a regular file");
-		goto out;
-	}
-	if (fcntl(fd, F_OFD_SETLK, &lock)) {
-		if (errno == EAGAIN || errno == EACCES)
-			ret = cmek_error_set(err, CMEK_E_BUSY, EBUSY, "the volume is in use by %s",
-					     write ? "another mount or program" :
-						     "a mount or program that writes to it");
-		else
-			ret = cmek_error_sys(err, errno, "can't lock " CMEK_META_DIR "/lock");
-		goto out;
+		close(fd);
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, CMEK_META_DIR "/lock is not a regular file");
 	}
 	*ret_fd = fd;
-	fd = -1;
-	ret = 0;
-out:
-	if (fd >= 0)
-		close(fd);
+	return 0;
+}
+
+/*
+ * An open-file-description lock: it lasts as long as any process has the descriptor, and ends with the last one.
+ * type: as in struct flock. -EBUSY, without a word to err, when somebody else has it.
+ */
+static int set_lock(int fd, enum lock_byte byte, short type, struct cmek_error *err)
+{
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+
+	if (!fcntl(fd, F_OFD_SETLK, &lock))
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		return -EBUSY;
+	return cmek_error_sys(err, errno, "can't lock " CMEK_META_DIR "/lock");
+}
+
+static int lock_store(struct cmek_volhdr_store *store, struct cmek_error *err)
+{
+	bool write = store->access == CMEK_STORE_WRITE;
+	int ret = set_lock(store->lock_fd, LOCK_STORE, write ? F_WRLCK : F_RDLCK, err);
+
+	if (ret == -EBUSY)
+		return cmek_error_set(err, CMEK_E_BUSY, EBUSY, "the volume is in use by %s",
+				      write ? "another mount or program" : "a mount or program that writes to it");
 	return ret;
+}
+
+/* The right to change the copies: for good with CMEK_STORE_CHANGE, else until unlock_header(). */
+static int lock_header(struct cmek_volhdr_store *store, unsigned wait_ms, struct cmek_error *err)
+{
+	const struct timespec tick = { 0, LOCK_TICK_MS * 1000000L };
+	unsigned waited_ms = 0;
+	int ret;
+
+	while ((ret = set_lock(store->lock_fd, LOCK_HEADER, F_WRLCK, err)) == -EBUSY && waited_ms < wait_ms) {
+		(void)nanosleep(&tick, NULL); /* sooner is fine */
+		waited_ms += LOCK_TICK_MS;
+	}
+	if (ret == -EBUSY)
+		return cmek_error_set(err, CMEK_E_BUSY, EBUSY, "another program is changing the volume's header");
+	return ret;
+}
+
+static void unlock_header(struct cmek_volhdr_store *store)
+{
+	if (store->access != CMEK_STORE_CHANGE)
+		(void)set_lock(store->lock_fd, LOCK_HEADER, F_UNLCK, NULL); /* giving up one's own lock can't fail */
 }
 
 bool cmek_volhdr_is_temporary(const char *name)
@@ -200,6 +237,24 @@ static int pick(struct cmek_volhdr_store *store, const struct cmek_report *repor
 	return 0;
 }
 
+/* The access's lock; what a crash has left goes, unless somebody is changing the header now, whose it may be. */
+static int take_locks(struct cmek_volhdr_store *store, struct cmek_error *err)
+{
+	int ret = open_lock(store->meta_fd, store->access, &store->lock_fd, err);
+
+	if (!ret && store->access == CMEK_STORE_CHANGE)
+		ret = lock_header(store, CMEK_HEADER_WAIT_MS, err);
+	else if (!ret)
+		ret = lock_store(store, err);
+	if (ret || store->access == CMEK_STORE_READ)
+		return ret;
+	if (store->access == CMEK_STORE_CHANGE || !lock_header(store, 0, NULL)) {
+		remove_temporaries(store->meta_fd);
+		unlock_header(store);
+	}
+	return 0;
+}
+
 int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const struct cmek_report *report,
 			   struct cmek_volhdr_store **ret_store, struct cmek_error *err)
 {
@@ -212,10 +267,8 @@ int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const st
 	store->meta_fd = store->lock_fd = -1;
 	ret = open_meta(store_fd, &store->meta_fd, err);
 	if (!ret && access != CMEK_STORE_PEEK)
-		ret = take_lock(store->meta_fd, access, &store->lock_fd, err);
+		ret = take_locks(store, err);
 	if (!ret) {
-		if (access == CMEK_STORE_WRITE)
-			remove_temporaries(store->meta_fd);
 		for (i = 0; i < N_COPIES; i++)
 			load_copy(store->meta_fd, i, &store->copies[i]);
 		ret = pick(store, report, err);
@@ -256,6 +309,19 @@ int cmek_volhdr_store_yield(struct cmek_volhdr_store *store)
 	store->yielded = true;
 	store->picked = !store->picked;
 	return 0;
+}
+
+int cmek_volhdr_store_copy(const struct cmek_volhdr_store *store, struct cmek_volhdr **ret_hdr, struct cmek_error *err)
+{
+	const struct copy *copy = &store->copies[store->picked];
+
+	return cmek_volhdr_decode(copy->bytes, copy->len, ret_hdr, err);
+}
+
+const uint8_t *cmek_volhdr_store_bytes(const struct cmek_volhdr_store *store, size_t *ret_len)
+{
+	*ret_len = store->copies[store->picked].len;
+	return store->copies[store->picked].bytes;
 }
 
 static bool same_bytes(const struct copy *copy, const uint8_t *bytes, size_t len)
@@ -330,18 +396,27 @@ static int put_copy(struct cmek_volhdr_store *store, int i, const uint8_t *bytes
 	return ret ? ret : kept;
 }
 
+static bool can_write(const struct cmek_volhdr_store *store)
+{
+	return store->access == CMEK_STORE_WRITE || store->access == CMEK_STORE_CHANGE;
+}
+
 int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err)
 {
 	const struct copy *good = &store->copies[store->picked];
 	struct cmek_volhdr *hdr = NULL;
 	int ret;
 
-	assert(store->access == CMEK_STORE_WRITE);
+	assert(can_write(store));
+	ret = lock_header(store, 0, err);
+	if (ret)
+		return ret;
 	ret = check_not_stale(store, err);
 	if (!ret)
 		ret = cmek_volhdr_decode(good->bytes, good->len, &hdr, err);
 	if (!ret)
 		ret = put_copy(store, !store->picked, good->bytes, good->len, &hdr, err);
+	unlock_header(store);
 	cmek_volhdr_free(hdr);
 	return ret;
 }
@@ -354,10 +429,13 @@ int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr
 	uint8_t *bytes = NULL;
 	size_t len = 0;
 
-	assert(store->access == CMEK_STORE_WRITE);
-	ret = check_not_stale(store, err);
+	assert(can_write(store));
+	ret = lock_header(store, CMEK_HEADER_WAIT_MS, err);
 	if (ret)
 		return ret;
+	ret = check_not_stale(store, err);
+	if (ret)
+		goto out;
 	(*hdr)->sequence = store->copies[store->picked].hdr->sequence + 1;
 	ret = cmek_volhdr_encode(*hdr, mac_key, &bytes, &len, err);
 	/* What can't be read back must not replace what can. */
@@ -373,6 +451,7 @@ int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr
 	if (!ret)
 		ret = put_copy(store, !other, bytes, len, &proof, err);
 out:
+	unlock_header(store);
 	cmek_volhdr_free(proof);
 	free(bytes);
 	return ret;
@@ -408,7 +487,7 @@ const char *cmek_volhdr_store_problem(const struct cmek_volhdr_store *store, int
 
 enum cmek_store_use cmek_volhdr_store_use(const struct cmek_volhdr_store *store)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCK_STORE, .l_len = 1 };
 	enum cmek_store_use use = CMEK_USE_UNKNOWN;
 	int fd;
 

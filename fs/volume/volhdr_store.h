@@ -22,7 +22,13 @@ enum cmek_store_access {
 	CMEK_STORE_PEEK,  /* no lock: to show a header, nothing else */
 	CMEK_STORE_READ,  /* shared lock: many read-only mounts and checks, no writer */
 	CMEK_STORE_WRITE, /* exclusive lock */
+	/*
+	 * The header alone, of a volume that may be mounted: the lock of the header, held until close. Waits for another
+	 * program that changes the header, CMEK_HEADER_WAIT_MS at the longest.
+	 */
+	CMEK_STORE_CHANGE,
 };
+#define CMEK_HEADER_WAIT_MS 30000
 
 /* What a library has to say that is no error: one line without newline. NULL function = not wanted. */
 struct cmek_report {
@@ -53,10 +59,18 @@ int cmek_volhdr_store_verify(const struct cmek_volhdr_store *store, const struct
 int cmek_volhdr_store_yield(struct cmek_volhdr_store *store);
 /* True when the copies differ, or one is bad. */
 bool cmek_volhdr_store_unequal(const struct cmek_volhdr_store *store);
-/* Makes the other copy equal to the picked one, which the caller has verified. Needs CMEK_STORE_WRITE. */
+/* A copy of the picked header, the caller's: to be changed, for cmek_volhdr_store_update(). */
+int cmek_volhdr_store_copy(const struct cmek_volhdr_store *store, struct cmek_volhdr **ret_hdr, struct cmek_error *err);
+/* The picked copy as it stands on the disk; borrowed like the header. */
+const uint8_t *cmek_volhdr_store_bytes(const struct cmek_volhdr_store *store, size_t *ret_len);
+/*
+ * Makes the other copy equal to the picked one, which the caller has verified. Needs CMEK_STORE_WRITE or _CHANGE.
+ * Kind busy when somebody else changes the header, or has.
+ */
 int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error *err);
 /*
- * Writes a changed header as both copies, with the next sequence number. Kind busy, -ESTALE, when the copies on the
+ * Writes a changed header as both copies, with the next sequence number. Needs CMEK_STORE_WRITE, which waits for the
+ * lock of the header as long as CMEK_STORE_CHANGE does, or _CHANGE. Kind busy, -ESTALE, when the copies on the
  * disk are not the ones that were read. When it fails the volume has the old header, and *hdr is still the caller's;
  * or the new one, when it got so far that one copy has it: *hdr is then taken over (nulled) and picked, as on success.
  * Either way the handle can be used on.
@@ -70,7 +84,7 @@ const char *cmek_volhdr_store_problem(const struct cmek_volhdr_store *store, int
 enum cmek_store_use { CMEK_USE_NONE, CMEK_USE_READERS, CMEK_USE_WRITER, CMEK_USE_UNKNOWN };
 enum cmek_store_use cmek_volhdr_store_use(const struct cmek_volhdr_store *store);
 
-/* The name of a half-written copy that a crash can leave: CMEK_STORE_WRITE removes those. */
+/* The name of a half-written copy that a crash can leave: CMEK_STORE_WRITE and _CHANGE remove those. */
 bool cmek_volhdr_is_temporary(const char *name);
 /* Writes both copies into a new metadata directory (mkfs), flushed. hdr->sequence is used as it is. */
 int cmek_volhdr_store_create(int meta_fd, const struct cmek_volhdr *hdr, const struct cmek_secret *mac_key,

@@ -313,6 +313,69 @@ START_TEST(many_at_once)
 }
 END_TEST
 
+/* The volume's entry alone, and what was noted of its backups. */
+START_TEST(list)
+{
+	struct cmek_registered *volumes = NULL;
+	const struct cmek_registered *here;
+	uint8_t other[16] = { 0 };
+	size_t n = 7;
+
+	ck_assert_int_eq(cmek_registry_list(reg, &volumes, &n, &err), 0);
+	ck_assert_uint_eq(n, 0);
+	cmek_registry_list_free(volumes, n);
+	/* Nothing is noted of a volume that is not there. */
+	ck_assert_int_eq(cmek_registry_note_backup(reg, v.hdr, "/backup", &err), 0);
+	ck_assert_int_eq(cmek_registry_repin(reg, NULL, v.hdr, "/s", &err), 0);
+	ck_assert_ptr_null(pins_of(v.hdr->uuid));
+	pin();
+	ck_assert_int_eq(cmek_registry_note_backup(reg, v.hdr, "/backup", &err), 0);
+	v.hdr->sequence = 9;
+	ck_assert_int_eq(cmek_registry_note_backup(reg, v.hdr, "/other", &err), 0);
+	ck_assert_int_eq(cmek_registry_note_backup(reg, v.hdr, "/backup", &err), 0);
+	pin(); /* keeps the notes */
+	ck_assert_msg(cmek_registry_list(reg, &volumes, &n, &err) == 0, "%s", err.text);
+	ck_assert_uint_eq(n, 1);
+	ck_assert_ptr_null(cmek_registered_find(volumes, n, other));
+	here = cmek_registered_find(volumes, n, v.hdr->uuid);
+	ck_assert_ptr_eq(here, volumes);
+	ck_assert_str_eq(here->store, "/the/store");
+	ck_assert_str_eq(here->label, "unit");
+	ck_assert(cmek_pins_have_key(here->pins, "local:1"));
+	ck_assert(!cmek_pins_have_key(here->pins, "local:2"));
+	ck_assert_uint_eq(here->n_backups, 2);
+	ck_assert_str_eq(here->backups[0].path, "/backup");
+	ck_assert_uint_eq(here->backups[0].sequence, 9);
+	ck_assert_int_gt(here->backups[0].made, 0);
+	ck_assert_uint_eq(here->backups[1].n_slots, 2);
+	ck_assert_uint_eq(here->backups[1].slots[1].id, 1);
+	ck_assert_str_eq(here->backups[1].slots[1].resolved, "local:1");
+	ck_assert_str_eq(here->backups[1].slots[1].version, "1");
+	cmek_registry_list_free(volumes, n);
+	cmek_registry_list_free(NULL, 0);
+}
+END_TEST
+
+/* Around a change of slots both headers' keys are pinned, and each only once. */
+START_TEST(repin)
+{
+	struct cmek_volhdr next = *v.hdr;
+	struct cmek_pins *pins;
+
+	pin();
+	next.slots = v.hdr->slots + 1;
+	next.n_slots = 1;
+	ck_assert_int_eq(cmek_registry_repin(reg, v.hdr, &next, "/new", &err), 0);
+	pins = pins_of(v.hdr->uuid);
+	ck_assert_str_eq(cmek_pins_text(pins), "local:0, local:1");
+	cmek_pins_free(pins);
+	ck_assert_int_eq(cmek_registry_repin(reg, NULL, &next, "/new", &err), 0);
+	pins = pins_of(v.hdr->uuid);
+	ck_assert_str_eq(cmek_pins_text(pins), "local:1");
+	cmek_pins_free(pins);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("registry");
@@ -329,6 +392,8 @@ int main(void)
 	tcase_add_loop_test(tcase, place, 0, UNIT_ROWS(places));
 	tcase_add_test(tcase, place_for_root);
 	tcase_add_test(tcase, many_at_once);
+	tcase_add_test(tcase, list);
+	tcase_add_test(tcase, repin);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * cmekctl slot: adds, removes and lists a volume's key slots, mounted or not. How a header is changed, the library
+ * knows; this file decides what may be changed and says what it means.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "fs/volume/registry.h"
+#include "tools/ctl.h"
+
+enum {
+	OPT_PURPOSE = 256,
+	OPT_ROLE,
+	OPT_EXTERNAL_ID,
+	OPT_SERVICE_ACCOUNT,
+	OPT_PROFILE,
+	OPT_REGION,
+	OPT_KEY_KEYSTORE,
+	OPT_KEY_PASSPHRASE_FILE,
+	OPT_REKEY
+};
+
+/* ---- list ---- */
+
+static int run_list(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME",
+		.about = "Lists the key slots of a volume. Needs no key, and so authenticates nothing.",
+		.min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_volhdr_store *store = NULL;
+	const struct cmek_volhdr *hdr;
+	char rewrapped[CMEK_TIME_TEXT], *path = NULL;
+	struct cmek_tool_args args;
+	json_t *slots, *json;
+	int fd = -1, ret, code;
+	size_t i;
+
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while (cmek_tool_next(&args))
+		; /* there are only common options here */
+	ret = cmek_ctl_volume_open(args.argv[0], &fd, &path, &err);
+	if (!ret)
+		ret = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &store, &err);
+	if (!ret) {
+		hdr = cmek_volhdr_store_header(store);
+		slots = json_array();
+		cmek_tool_say(tool, "%-4s  %-8s  %-8s  %-20s  %s", "SLOT", "PURPOSE", "VERSION", "WRAPPED", "KEY");
+		for (i = 0; i < hdr->n_slots; i++) {
+			cmek_time_encode(hdr->slots[i].rewrapped, rewrapped);
+			cmek_tool_say(tool, "%-4u  %-8s  %-8s  %-20s  %s", hdr->slots[i].id, hdr->slots[i].purpose,
+				      hdr->slots[i].version[0] ? hdr->slots[i].version : "-", rewrapped,
+				      hdr->slots[i].resolved);
+			json_array_append_new(slots, cmek_ctl_slot_json(&hdr->slots[i]));
+		}
+		json = json_pack("{s:o}", "slots", slots);
+		cmek_tool_json(tool, &json);
+	}
+	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
+	cmek_volhdr_store_close(store);
+	if (fd >= 0)
+		close(fd);
+	free(path);
+	return code;
+}
+
+/* ---- add ---- */
+
+struct add {
+	struct cmek_tool *tool;
+	const char *volume, *uri;
+	const char *purpose, *region;
+	struct cmek_kms_principal principal;
+	struct cmek_ctl_unlock unlock;
+	struct cmek_kms_options kms; /* of the new key */
+};
+
+static void parse_add(struct add *add, int argc, char **argv)
+{
+	static const struct cmek_tool_option options[] = {
+		{ OPT_PURPOSE, "purpose", "PURPOSE", "data (the default), backup or recovery" },
+		{ OPT_ROLE, "role", "ARN", "AWS: the role to assume" },
+		{ OPT_EXTERNAL_ID, "external-id", "ID", "AWS: with the role" },
+		{ OPT_SERVICE_ACCOUNT, "service-account", "NAME", "Google Cloud: the account to impersonate" },
+		{ OPT_PROFILE, "profile", "ID", "IBM: the trusted profile" },
+		{ OPT_REGION, "region", "REGION", "the key's region, for people" },
+		{ OPT_KEY_KEYSTORE, "key-keystore", "FILE", "the local key store of KEY, if it is another one" },
+		{ OPT_KEY_PASSPHRASE_FILE, "key-passphrase-file", "FILE", "the passphrase of that store" },
+		CMEK_CTL_UNLOCK_OPTIONS,
+		{ 0, NULL, NULL, NULL },
+	};
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME KEY",
+		.about = "Adds a key slot: from then on KEY opens the volume, too. The key proves itself first: it wraps the\n"
+			 "volume's key and unwraps it again.",
+		.options = options, .min_operands = 2, .max_operands = 2,
+	};
+	struct cmek_tool_args args;
+	int id;
+
+	cmek_tool_args_init(&args, add->tool, &command, argc, argv);
+	while ((id = cmek_tool_next(&args))) {
+		if (cmek_ctl_unlock_option(&add->unlock, &args, id))
+			continue;
+		switch (id) {
+		case OPT_PURPOSE:
+			if (!cmek_slot_purpose_ok(args.value))
+				cmek_tool_usage(add->tool, "--purpose takes data, backup or recovery, not '%s'", args.value);
+			add->purpose = args.value;
+			break;
+		case OPT_ROLE:
+			add->principal.role = args.value;
+			break;
+		case OPT_EXTERNAL_ID:
+			add->principal.external_id = args.value;
+			break;
+		case OPT_SERVICE_ACCOUNT:
+			add->principal.service_account = args.value;
+			break;
+		case OPT_PROFILE:
+			add->principal.profile = args.value;
+			break;
+		case OPT_KEY_KEYSTORE:
+			add->kms.keystore_path = args.value;
+			break;
+		case OPT_KEY_PASSPHRASE_FILE:
+			add->kms.passphrase_file = args.value;
+			break;
+		default:
+			if (!cmek_slot_text_ok(args.value, CMEK_SLOT_TEXT_MAX, 1))
+				cmek_tool_usage(add->tool, "--region takes a text without control characters");
+			add->region = args.value;
+			break;
+		}
+	}
+	add->kms.ask_passphrase = cmek_tool_ask_passphrase;
+	if (!add->kms.keystore_path) {
+		add->kms.keystore_path = add->unlock.kms.keystore_path;
+		if (!add->kms.passphrase_file)
+			add->kms.passphrase_file = add->unlock.kms.passphrase_file;
+	}
+	add->volume = args.argv[0];
+	add->uri = args.argv[1];
+}
+
+static int free_id(const struct cmek_volhdr *hdr, unsigned *ret_id, struct cmek_error *err)
+{
+	unsigned id;
+
+	for (id = 0; id < CMEK_SLOTS_MAX; id++) {
+		if (!cmek_volhdr_slot(hdr, id)) {
+			*ret_id = id;
+			return 0;
+		}
+	}
+	return cmek_error_set(err, CMEK_E_LIMIT, ENOSPC, "the volume has %d key slots, which is all that fit: remove one",
+			      CMEK_SLOTS_MAX);
+}
+
+/* Two slots of one key and purpose would fall together. */
+static int refuse_twin(const struct cmek_volhdr *hdr, const struct cmek_slot *slot, struct cmek_error *err)
+{
+	size_t i;
+
+	for (i = 0; i < hdr->n_slots; i++)
+		if (!strcmp(hdr->slots[i].resolved, slot->resolved) && !strcmp(hdr->slots[i].purpose, slot->purpose))
+			return cmek_error_set(err, CMEK_E_EXISTS, EEXIST,
+					      "slot %u is for %s already; 'cmekctl rewrap' wraps under its newest version",
+					      hdr->slots[i].id, slot->resolved);
+	return 0;
+}
+
+/* A slot for the key, proved; its place in the new header. */
+static int add_slot(const struct add *add, struct cmek_change *change, unsigned *ret_id, struct cmek_error *err)
+{
+	struct cmek_volhdr *hdr = cmek_change_new(change);
+	struct cmek_slot slot = { 0 }, *place;
+	struct cmek_kms *kms = NULL;
+	unsigned id = 0;
+	int ret;
+
+	ret = free_id(hdr, &id, err);
+	if (!ret)
+		ret = cmek_kms_open(add->uri, &add->principal, &add->kms, &kms, err);
+	if (!ret)
+		ret = cmek_keyslot_wrap(kms, hdr->uuid, id, add->purpose, &add->principal, cmek_change_kek(change),
+					&slot, err);
+	if (!ret)
+		ret = refuse_twin(hdr, &slot, err);
+	if (!ret && add->region) {
+		free(slot.region);
+		slot.region = strdup(add->region);
+	}
+	place = !ret && slot.region ? cmek_volhdr_grow_slots(hdr) : NULL;
+	if (!ret && !place)
+		ret = cmek_error_sys(err, ENOMEM, "key slot %u", id);
+	if (!ret) {
+		*place = slot;
+		*ret_id = id;
+	} else {
+		cmek_slot_done(&slot);
+	}
+	cmek_kms_close(kms);
+	return ret;
+}
+
+static json_t *changed_json(const struct cmek_volhdr *hdr, const char *member, json_t *value)
+{
+	char uuid[CMEK_UUID_TEXT];
+
+	cmek_uuid_encode(hdr->uuid, uuid);
+	return json_pack("{s:s, s:I, s:o}", "uuid", uuid, "sequence", (json_int_t)hdr->sequence, member, value);
+}
+
+static int run_add(struct cmek_tool *tool, int argc, char **argv)
+{
+	struct add add = { .tool = tool, .purpose = "data" };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_change *change = NULL;
+	const struct cmek_slot *slot;
+	char text[CMEK_CTL_KEY_TEXT], *path = NULL;
+	unsigned id = 0;
+	json_t *json;
+	int ret, code;
+
+	cmek_ctl_unlock_init(&add.unlock);
+	parse_add(&add, argc, argv);
+	ret = cmek_ctl_change_begin(tool, add.volume, CMEK_STORE_CHANGE, &add.unlock, &path, &change, &err);
+	if (!ret)
+		ret = add_slot(&add, change, &id, &err);
+	if (!ret)
+		ret = cmek_change_commit(change, &err);
+	if (!ret) {
+		slot = cmek_volhdr_slot(cmek_change_old(change), id);
+		cmek_tool_say(tool, "added slot %u: %s (%s)", id,
+			      cmek_ctl_key_text(slot->resolved, slot->version, text), slot->purpose);
+		json = changed_json(cmek_change_old(change), "added", cmek_ctl_slot_json(slot));
+		cmek_tool_json(tool, &json);
+	}
+	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
+	cmek_change_end(change);
+	free(path);
+	return code;
+}
+
+/* ---- remove ---- */
+
+/* At least one slot that stays holds the volume's key and opens now. */
+static int prove_rest(const struct cmek_change *change, unsigned removed, const struct cmek_kms_options *kms,
+		      struct cmek_error *err)
+{
+	const struct cmek_volhdr *hdr = cmek_change_old(change);
+	char story[CMEK_ERROR_TEXT_MAX / 2] = "";
+	struct cmek_error failure;
+	size_t i, used;
+
+	for (i = 0; i < hdr->n_slots; i++) {
+		if (hdr->slots[i].id == removed)
+			continue;
+		failure = (struct cmek_error)CMEK_ERROR_INIT;
+		if (!cmek_keyslot_prove(hdr->uuid, &hdr->slots[i], kms, cmek_change_kek(change), &failure))
+			return 0;
+		used = strlen(story);
+		snprintf(story + used, sizeof(story) - used, "; slot %u (%.100s): %.200s", hdr->slots[i].id,
+			 hdr->slots[i].resolved, failure.text);
+	}
+	return cmek_error_set(err, CMEK_E_USAGE, EKEYREJECTED,
+			      "slot %u is the last one that works, without it the volume could not be opened again%s",
+			      removed, story);
+}
+
+/* What is true of the key and version of a slot that is gone. */
+struct needs {
+	bool by_header;       /* another slot of the volume needs it */
+	json_t *backups;      /* paths of noted backups that it opens */
+	char who[CMEK_CTL_KEY_TEXT];
+};
+
+static int find_needs(const struct cmek_volhdr *hdr, const char *resolved, const char *version, struct needs *needs,
+		      struct cmek_error *err)
+{
+	struct cmek_registered *volumes = NULL;
+	const struct cmek_registered *here;
+	struct cmek_registry *registry = NULL;
+	const struct cmek_backup *backup;
+	size_t n = 0, i, k;
+	int ret;
+
+	cmek_ctl_key_text(resolved, version, needs->who);
+	needs->backups = json_array();
+	for (i = 0; i < hdr->n_slots; i++)
+		if (!strcmp(hdr->slots[i].resolved, resolved) && !strcmp(hdr->slots[i].version, version))
+			needs->by_header = true;
+	ret = cmek_registry_new(NULL, &registry, err);
+	if (!ret)
+		ret = cmek_registry_list(registry, &volumes, &n, err);
+	here = ret ? NULL : cmek_registered_find(volumes, n, hdr->uuid);
+	for (i = 0; here && i < here->n_backups; i++) {
+		backup = &here->backups[i];
+		for (k = 0; k < backup->n_slots; k++)
+			if (!strcmp(backup->slots[k].resolved, resolved) && !strcmp(backup->slots[k].version, version))
+				break;
+		if (k < backup->n_slots)
+			json_array_append_new(needs->backups, json_string(backup->path));
+	}
+	cmek_registry_list_free(volumes, n);
+	cmek_registry_free(registry);
+	return ret;
+}
+
+static void tell_removed(struct cmek_tool *tool, const struct cmek_volhdr *hdr, unsigned id, bool rekeyed,
+			 const struct needs *needs)
+{
+	json_t *path, *json;
+	size_t i;
+
+	cmek_tool_say(tool, "removed slot %u: %s", id, needs->who);
+	if (needs->by_header)
+		cmek_tool_say(tool, "Another slot of the volume needs it still.");
+	else if (!json_array_size(needs->backups))
+		cmek_tool_say(tool, "The volume no longer needs it.");
+	json_array_foreach(needs->backups, i, path)
+		cmek_tool_say(tool, "A backup of the header needs it still: %s", json_string_value(path));
+	if (rekeyed)
+		cmek_tool_say(tool,
+			      "The volume has a new key encryption key. Who has an older header and that key can still read\n"
+			      "what was written so far: 'cmekctl rotate' protects what is written from then on.");
+	else
+		cmek_tool_say(tool,
+			      "Who has an older header and that key can still open the volume; only a new key encryption\n"
+			      "key shuts them out of what is written from then on: 'cmekctl rotate'.");
+	json = json_pack("{s:i, s:s, s:b, s:O}", "slot", (int)id, "key", needs->who, "needed_by_header",
+			 needs->by_header, "needed_by_backups", needs->backups);
+	json = changed_json(hdr, "removed", json);
+	json_object_set_new(json, "rekeyed", json_boolean(rekeyed));
+	cmek_tool_json(tool, &json);
+}
+
+static int remove_slot(struct cmek_change *change, unsigned id, bool rekey, const struct cmek_kms_options *kms,
+		       struct cmek_error *err)
+{
+	struct cmek_slot *slot = cmek_volhdr_slot(cmek_change_new(change), id);
+	int ret;
+
+	if (!slot)
+		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENXIO, "the volume has no key slot %u", id);
+	ret = prove_rest(change, id, kms, err);
+	if (ret)
+		return ret;
+	cmek_volhdr_drop_slot(cmek_change_new(change), slot);
+	if (rekey)
+		ret = cmek_change_rekey(change, err);
+	return ret ? ret : cmek_change_commit(change, err);
+}
+
+static int run_remove(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_option options[] = {
+		{ OPT_REKEY, "rekey", NULL, "give the volume a new key encryption key, wrapped by the slots that stay" },
+		CMEK_CTL_UNLOCK_OPTIONS,
+		{ 0, NULL, NULL, NULL },
+	};
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME SLOT",
+		.about = "Removes a key slot: its key no longer opens the volume. The last one that works stays.",
+		.options = options, .min_operands = 2, .max_operands = 2,
+	};
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_change *change = NULL;
+	struct cmek_ctl_unlock unlock;
+	char *path = NULL, *resolved = NULL, *version = NULL;
+	const struct cmek_slot *slot;
+	struct cmek_tool_args args;
+	struct needs needs = { 0 };
+	bool rekey = false;
+	uint64_t number;
+	unsigned id;
+	int option, ret, code;
+
+	cmek_ctl_unlock_init(&unlock);
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while ((option = cmek_tool_next(&args)))
+		if (!cmek_ctl_unlock_option(&unlock, &args, option))
+			rekey = true;
+	if (cmek_parse_u64(args.argv[1], CMEK_SLOTS_MAX - 1, &number))
+		cmek_tool_usage(tool, "'%s' is not the number of a key slot", args.argv[1]);
+	id = (unsigned)number;
+	ret = cmek_ctl_change_begin(tool, args.argv[0], CMEK_STORE_CHANGE, &unlock, &path, &change, &err);
+	slot = ret ? NULL : cmek_volhdr_slot(cmek_change_old(change), id);
+	if (slot) {
+		resolved = strdup(slot->resolved);
+		version = strdup(slot->version);
+		ret = resolved && version ? 0 : cmek_error_sys(&err, ENOMEM, "key slot %u", id);
+	}
+	if (!ret)
+		ret = remove_slot(change, id, rekey, &unlock.kms, &err);
+	if (!ret)
+		ret = find_needs(cmek_change_old(change), resolved, version, &needs, &err);
+	if (!ret)
+		tell_removed(tool, cmek_change_old(change), id, rekey, &needs);
+	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
+	json_decref(needs.backups);
+	cmek_change_end(change);
+	free(resolved);
+	free(version);
+	free(path);
+	return code;
+}
+
+int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_ctl_verb verbs[] = {
+		{ "add", "let another key open the volume", run_add },
+		{ "list", "list the key slots", run_list },
+		{ "remove", "take a key slot away", run_remove },
+		{ NULL, NULL, NULL },
+	};
+
+	return cmek_ctl_dispatch(tool, verbs, "A volume's key slots. VOLUME is a store or a mount point.", argc, argv);
+}
