@@ -13,6 +13,7 @@
 static const struct cmek_ctl_verb groups[] = {
 	{ "header", "show a volume's header", cmek_ctl_header },
 	{ "key", "make, describe, rotate, disable and delete keys in their KMS", cmek_ctl_key },
+	{ "rewrap", "wrap a volume's key under the newest version of its keys", cmek_ctl_rewrap },
 	{ "slot", "add, remove and list a volume's key slots", cmek_ctl_slot },
 	{ "status", "show a volume's state and the state of its keys", cmek_ctl_status },
 	{ "sync", "write everything of a mounted volume to its store", cmek_ctl_sync },

@@ -28,6 +28,7 @@ int cmek_ctl_header(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
+int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
 
@@ -77,6 +78,35 @@ void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock);
 /* Takes the option that was just returned, if it is one of these. */
 bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_tool_args *args, int id);
 
+/* Options about a key that shall get a slot, and what they said. */
+enum {
+	CMEK_CTL_OPT_ROLE = 0x300,
+	CMEK_CTL_OPT_EXTERNAL_ID,
+	CMEK_CTL_OPT_SERVICE_ACCOUNT,
+	CMEK_CTL_OPT_PROFILE,
+	CMEK_CTL_OPT_REGION,
+	CMEK_CTL_OPT_KEY_KEYSTORE,
+	CMEK_CTL_OPT_KEY_PASSPHRASE_FILE
+};
+#define CMEK_CTL_NEW_KEY_OPTIONS \
+	{ CMEK_CTL_OPT_ROLE, "role", "ARN", "AWS: the role to assume" }, \
+	{ CMEK_CTL_OPT_EXTERNAL_ID, "external-id", "ID", "AWS: with the role" }, \
+	{ CMEK_CTL_OPT_SERVICE_ACCOUNT, "service-account", "NAME", "Google Cloud: the account to impersonate" }, \
+	{ CMEK_CTL_OPT_PROFILE, "profile", "ID", "IBM: the trusted profile" }, \
+	{ CMEK_CTL_OPT_REGION, "region", "REGION", "the key's region, for people" }, \
+	{ CMEK_CTL_OPT_KEY_KEYSTORE, "key-keystore", "FILE", "the local key store of KEY, if it is another one" }, \
+	{ CMEK_CTL_OPT_KEY_PASSPHRASE_FILE, "key-passphrase-file", "FILE", "the passphrase of that store" }
+struct cmek_ctl_new_key {
+	struct cmek_kms_principal principal;
+	const char *region; /* NULL = not given */
+	const char *keystore, *passphrase_file; /* NULL = those that unlock the volume */
+};
+bool cmek_ctl_new_key_option(struct cmek_ctl_new_key *key, const struct cmek_tool_args *args, int id);
+/* A slot for the key with the KEK of the change, proved. The caller owns it. */
+int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_ctl_unlock *unlock, const char *uri,
+			  const struct cmek_change *change, unsigned id, const char *purpose,
+			  struct cmek_slot *ret_slot, struct cmek_error *err);
+
 /*
  * Opens a volume as cmek_ctl_volume_open() and begins a change of its header; *unlock is borrowed until its end.
  * *ret_path (malloced): the store's, set once the volume was found.
@@ -104,11 +134,21 @@ struct cmek_ctl_use {
 /* Looks into the registry and the headers of all volumes that it lists. key: in full, or as users write it. */
 int cmek_ctl_find_uses(const char *key, struct cmek_ctl_use **ret_uses, size_t *ret_n, struct cmek_error *err);
 void cmek_ctl_uses_free(struct cmek_ctl_use *uses, size_t n); /* NULL allowed */
+/* Who needs a version of a key still to open a volume: its header, and backups of it that were noted. */
+#define CMEK_CTL_KEY_TEXT (CMEK_SLOT_TEXT_MAX * 2 + 16)
+struct cmek_ctl_needs {
+	bool by_header;
+	json_t *backups;             /* their paths; the caller's */
+	char who[CMEK_CTL_KEY_TEXT]; /* key and version */
+};
+int cmek_ctl_find_needs(const struct cmek_volhdr *hdr, const char *resolved, const char *version,
+			struct cmek_ctl_needs *ret_needs, struct cmek_error *err);
 /* cmekctl key uses */
 int cmek_ctl_key_uses(struct cmek_tool *tool, int argc, char **argv);
 
+/* How many versions the key is ahead of this one, -1 when that can't be told. */
+int cmek_ctl_rotations_since(const struct cmek_kms_info *info, const char *version);
 /* "local:db" or, where a version is known, "local:db version 2". */
-#define CMEK_CTL_KEY_TEXT (CMEK_SLOT_TEXT_MAX * 2 + 16)
 const char *cmek_ctl_key_text(const char *resolved, const char *version, char text[CMEK_CTL_KEY_TEXT]);
 
 #endif

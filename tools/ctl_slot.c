@@ -12,20 +12,9 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "fs/volume/registry.h"
 #include "tools/ctl.h"
 
-enum {
-	OPT_PURPOSE = 256,
-	OPT_ROLE,
-	OPT_EXTERNAL_ID,
-	OPT_SERVICE_ACCOUNT,
-	OPT_PROFILE,
-	OPT_REGION,
-	OPT_KEY_KEYSTORE,
-	OPT_KEY_PASSPHRASE_FILE,
-	OPT_REKEY
-};
+enum { OPT_PURPOSE = 256, OPT_REKEY };
 
 /* ---- list ---- */
 
@@ -78,23 +67,16 @@ static int run_list(struct cmek_tool *tool, int argc, char **argv)
 struct add {
 	struct cmek_tool *tool;
 	const char *volume, *uri;
-	const char *purpose, *region;
-	struct cmek_kms_principal principal;
+	const char *purpose;
+	struct cmek_ctl_new_key key;
 	struct cmek_ctl_unlock unlock;
-	struct cmek_kms_options kms; /* of the new key */
 };
 
 static void parse_add(struct add *add, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
 		{ OPT_PURPOSE, "purpose", "PURPOSE", "data (the default), backup or recovery" },
-		{ OPT_ROLE, "role", "ARN", "AWS: the role to assume" },
-		{ OPT_EXTERNAL_ID, "external-id", "ID", "AWS: with the role" },
-		{ OPT_SERVICE_ACCOUNT, "service-account", "NAME", "Google Cloud: the account to impersonate" },
-		{ OPT_PROFILE, "profile", "ID", "IBM: the trusted profile" },
-		{ OPT_REGION, "region", "REGION", "the key's region, for people" },
-		{ OPT_KEY_KEYSTORE, "key-keystore", "FILE", "the local key store of KEY, if it is another one" },
-		{ OPT_KEY_PASSPHRASE_FILE, "key-passphrase-file", "FILE", "the passphrase of that store" },
+		CMEK_CTL_NEW_KEY_OPTIONS,
 		CMEK_CTL_UNLOCK_OPTIONS,
 		{ 0, NULL, NULL, NULL },
 	};
@@ -109,44 +91,11 @@ static void parse_add(struct add *add, int argc, char **argv)
 
 	cmek_tool_args_init(&args, add->tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
-		if (cmek_ctl_unlock_option(&add->unlock, &args, id))
+		if (cmek_ctl_unlock_option(&add->unlock, &args, id) || cmek_ctl_new_key_option(&add->key, &args, id))
 			continue;
-		switch (id) {
-		case OPT_PURPOSE:
-			if (!cmek_slot_purpose_ok(args.value))
-				cmek_tool_usage(add->tool, "--purpose takes data, backup or recovery, not '%s'", args.value);
-			add->purpose = args.value;
-			break;
-		case OPT_ROLE:
-			add->principal.role = args.value;
-			break;
-		case OPT_EXTERNAL_ID:
-			add->principal.external_id = args.value;
-			break;
-		case OPT_SERVICE_ACCOUNT:
-			add->principal.service_account = args.value;
-			break;
-		case OPT_PROFILE:
-			add->principal.profile = args.value;
-			break;
-		case OPT_KEY_KEYSTORE:
-			add->kms.keystore_path = args.value;
-			break;
-		case OPT_KEY_PASSPHRASE_FILE:
-			add->kms.passphrase_file = args.value;
-			break;
-		default:
-			if (!cmek_slot_text_ok(args.value, CMEK_SLOT_TEXT_MAX, 1))
-				cmek_tool_usage(add->tool, "--region takes a text without control characters");
-			add->region = args.value;
-			break;
-		}
-	}
-	add->kms.ask_passphrase = cmek_tool_ask_passphrase;
-	if (!add->kms.keystore_path) {
-		add->kms.keystore_path = add->unlock.kms.keystore_path;
-		if (!add->kms.passphrase_file)
-			add->kms.passphrase_file = add->unlock.kms.passphrase_file;
+		if (!cmek_slot_purpose_ok(args.value))
+			cmek_tool_usage(add->tool, "--purpose takes data, backup or recovery, not '%s'", args.value);
+		add->purpose = args.value;
 	}
 	add->volume = args.argv[0];
 	add->uri = args.argv[1];
@@ -183,33 +132,25 @@ static int refuse_twin(const struct cmek_volhdr *hdr, const struct cmek_slot *sl
 static int add_slot(const struct add *add, struct cmek_change *change, unsigned *ret_id, struct cmek_error *err)
 {
 	struct cmek_volhdr *hdr = cmek_change_new(change);
-	struct cmek_slot slot = { 0 }, *place;
-	struct cmek_kms *kms = NULL;
+	struct cmek_slot slot = { 0 }, *place = NULL;
 	unsigned id = 0;
 	int ret;
 
 	ret = free_id(hdr, &id, err);
 	if (!ret)
-		ret = cmek_kms_open(add->uri, &add->principal, &add->kms, &kms, err);
-	if (!ret)
-		ret = cmek_keyslot_wrap(kms, hdr->uuid, id, add->purpose, &add->principal, cmek_change_kek(change),
-					&slot, err);
+		ret = cmek_ctl_new_key_wrap(&add->key, &add->unlock, add->uri, change, id, add->purpose, &slot, err);
 	if (!ret)
 		ret = refuse_twin(hdr, &slot, err);
-	if (!ret && add->region) {
-		free(slot.region);
-		slot.region = strdup(add->region);
+	if (!ret) {
+		place = cmek_volhdr_grow_slots(hdr);
+		ret = place ? 0 : cmek_error_sys(err, ENOMEM, "key slot %u", id);
 	}
-	place = !ret && slot.region ? cmek_volhdr_grow_slots(hdr) : NULL;
-	if (!ret && !place)
-		ret = cmek_error_sys(err, ENOMEM, "key slot %u", id);
 	if (!ret) {
 		*place = slot;
 		*ret_id = id;
 	} else {
 		cmek_slot_done(&slot);
 	}
-	cmek_kms_close(kms);
 	return ret;
 }
 
@@ -278,47 +219,8 @@ static int prove_rest(const struct cmek_change *change, unsigned removed, const 
 			      removed, story);
 }
 
-/* What is true of the key and version of a slot that is gone. */
-struct needs {
-	bool by_header;       /* another slot of the volume needs it */
-	json_t *backups;      /* paths of noted backups that it opens */
-	char who[CMEK_CTL_KEY_TEXT];
-};
-
-static int find_needs(const struct cmek_volhdr *hdr, const char *resolved, const char *version, struct needs *needs,
-		      struct cmek_error *err)
-{
-	struct cmek_registered *volumes = NULL;
-	const struct cmek_registered *here;
-	struct cmek_registry *registry = NULL;
-	const struct cmek_backup *backup;
-	size_t n = 0, i, k;
-	int ret;
-
-	cmek_ctl_key_text(resolved, version, needs->who);
-	needs->backups = json_array();
-	for (i = 0; i < hdr->n_slots; i++)
-		if (!strcmp(hdr->slots[i].resolved, resolved) && !strcmp(hdr->slots[i].version, version))
-			needs->by_header = true;
-	ret = cmek_registry_new(NULL, &registry, err);
-	if (!ret)
-		ret = cmek_registry_list(registry, &volumes, &n, err);
-	here = ret ? NULL : cmek_registered_find(volumes, n, hdr->uuid);
-	for (i = 0; here && i < here->n_backups; i++) {
-		backup = &here->backups[i];
-		for (k = 0; k < backup->n_slots; k++)
-			if (!strcmp(backup->slots[k].resolved, resolved) && !strcmp(backup->slots[k].version, version))
-				break;
-		if (k < backup->n_slots)
-			json_array_append_new(needs->backups, json_string(backup->path));
-	}
-	cmek_registry_list_free(volumes, n);
-	cmek_registry_free(registry);
-	return ret;
-}
-
 static void tell_removed(struct cmek_tool *tool, const struct cmek_volhdr *hdr, unsigned id, bool rekeyed,
-			 const struct needs *needs)
+			 const struct cmek_ctl_needs *needs)
 {
 	json_t *path, *json;
 	size_t i;
@@ -380,7 +282,7 @@ static int run_remove(struct cmek_tool *tool, int argc, char **argv)
 	char *path = NULL, *resolved = NULL, *version = NULL;
 	const struct cmek_slot *slot;
 	struct cmek_tool_args args;
-	struct needs needs = { 0 };
+	struct cmek_ctl_needs needs = { 0 };
 	bool rekey = false;
 	uint64_t number;
 	unsigned id;
@@ -404,7 +306,7 @@ static int run_remove(struct cmek_tool *tool, int argc, char **argv)
 	if (!ret)
 		ret = remove_slot(change, id, rekey, &unlock.kms, &err);
 	if (!ret)
-		ret = find_needs(cmek_change_old(change), resolved, version, &needs, &err);
+		ret = cmek_ctl_find_needs(cmek_change_old(change), resolved, version, &needs, &err);
 	if (!ret)
 		tell_removed(tool, cmek_change_old(change), id, rekey, &needs);
 	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);

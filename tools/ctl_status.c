@@ -30,6 +30,7 @@ struct slot_state {
 	struct cmek_kms_info info; /* valid unless err is set */
 	struct cmek_error err;
 	const char *pinned; /* "yes", "no", "unknown" */
+	int behind;         /* rotations of the key since the slot was wrapped, -1 = unknown */
 };
 
 struct status {
@@ -40,6 +41,9 @@ struct status {
 	struct cmek_volhdr_store *store;
 	const struct cmek_volhdr *hdr;
 	struct slot_state *slots;
+	struct cmek_registered *volumes; /* all of this host's */
+	size_t n_volumes;
+	const struct cmek_registered *here; /* this one among them, or NULL */
 };
 
 static void ask_kms(const struct cmek_slot *slot, const struct cmek_kms_options *opts, struct slot_state *state)
@@ -50,25 +54,57 @@ static void ask_kms(const struct cmek_slot *slot, const struct cmek_kms_options 
 	if (!cmek_kms_open(slot->resolved, &principal, opts, &kms, &state->err))
 		(void)cmek_kms_describe(kms, &state->info, &state->err); /* err tells */
 	cmek_kms_close(kms);
+	state->behind = cmek_error_is_set(&state->err) ? -1 : cmek_ctl_rotations_since(&state->info, slot->version);
 }
 
 /* The pins, and a word on them for all slots at once when there are none. */
 static void ask_registry(struct status *s)
 {
 	struct cmek_registry *reg = NULL;
-	struct cmek_pins *pins = NULL;
 	bool asked;
 	size_t i;
 
-	asked = !cmek_registry_new(NULL, &reg, NULL) && !cmek_registry_pins(reg, s->hdr->uuid, &pins, NULL);
+	asked = !cmek_registry_new(NULL, &reg, NULL) && !cmek_registry_list(reg, &s->volumes, &s->n_volumes, NULL);
+	s->here = cmek_registered_find(s->volumes, s->n_volumes, s->hdr->uuid);
 	for (i = 0; i < s->hdr->n_slots; i++) {
 		if (!asked)
 			s->slots[i].pinned = "unknown";
 		else
-			s->slots[i].pinned = pins && cmek_pins_match(pins, &s->hdr->slots[i]) ? "yes" : "no";
+			s->slots[i].pinned = s->here && cmek_pins_match(s->here->pins, &s->hdr->slots[i]) ? "yes" : "no";
 	}
-	cmek_pins_free(pins);
 	cmek_registry_free(reg);
+}
+
+/* The version of a key that opens the header, or a backup of it. */
+struct need {
+	const char *resolved, *version; /* borrowed */
+	const char *by;                 /* "header", or the path of a backup */
+};
+
+/* Calls tell() for each; a slot without a version is one of a KMS that does not name them. */
+static void each_need(const struct status *s, void (*tell)(void *arg, const struct need *need), void *arg)
+{
+	const struct cmek_backup *backup;
+	size_t i, k;
+
+	for (i = 0; i < s->hdr->n_slots; i++)
+		tell(arg, &(struct need){ s->hdr->slots[i].resolved, s->hdr->slots[i].version, "header" });
+	for (i = 0; s->here && i < s->here->n_backups; i++) {
+		backup = &s->here->backups[i];
+		for (k = 0; k < backup->n_slots; k++)
+			tell(arg, &(struct need){ backup->slots[k].resolved, backup->slots[k].version, backup->path });
+	}
+}
+
+static void print_need(void *arg, const struct need *need)
+{
+	cmek_tool_say(arg, "%-8s  %-24s  %s", need->version[0] ? need->version : "-", need->resolved, need->by);
+}
+
+static void add_need(void *arg, const struct need *need)
+{
+	json_array_append_new(arg, json_pack("{s:s, s:s, s:s}", "key", need->resolved, "version", need->version, "by",
+					     need->by));
 }
 
 static const char *state_of(const struct slot_state *state)
@@ -141,7 +177,13 @@ static void print(const struct status *s)
 			      s->slots[i].pinned, hdr->slots[i].resolved);
 		if (cmek_error_is_set(&s->slots[i].err))
 			cmek_tool_say(s->tool, "      %s", s->slots[i].err.text);
+		if (s->slots[i].behind > 0)
+			cmek_tool_say(s->tool, "      the key is at version %s, %d rotation%s on: 'cmekctl rewrap'",
+				      s->slots[i].info.primary_version, s->slots[i].behind,
+				      s->slots[i].behind > 1 ? "s" : "");
 	}
+	cmek_tool_say(s->tool, "%-8s  %-24s  %s", "VERSION", "OF KEY", "IS NEEDED BY");
+	each_need(s, print_need, s->tool);
 	cmek_tool_say(s->tool, "%-5s  %s", "DEK", "STATE");
 	for (i = 0; i < hdr->n_deks; i++)
 		cmek_tool_say(s->tool, "%-5u  %s", hdr->deks[i].id, cmek_dek_state_name(hdr->deks[i].state));
@@ -151,29 +193,30 @@ static json_t *slot_json(const struct cmek_slot *slot, const struct slot_state *
 {
 	bool failed = cmek_error_is_set(&state->err);
 
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s?, s:s, s:s?}", "slot", (int)slot->id, "purpose",
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s?, s:o, s:s, s:s?}", "slot", (int)slot->id, "purpose",
 			 slot->purpose, "key", slot->resolved, "version", slot->version, "provider", slot->provider,
 			 "state", state_of(state), "primary_version", failed ? NULL : state->info.primary_version,
-			 "pinned", state->pinned, "problem", failed ? state->err.text : NULL);
+			 "rotations_behind", state->behind < 0 ? json_null() : json_integer(state->behind), "pinned", state->pinned, "problem", failed ? state->err.text : NULL);
 }
 
 static json_t *status_json(const struct status *s)
 {
-	json_t *slots = json_array(), *deks = json_array();
+	json_t *slots = json_array(), *deks = json_array(), *needed = json_array();
 	char uuid[CMEK_UUID_TEXT];
 	size_t i;
 
 	cmek_uuid_encode(s->hdr->uuid, uuid);
+	each_need(s, add_need, needed);
 	for (i = 0; i < s->hdr->n_slots; i++)
 		json_array_append_new(slots, slot_json(&s->hdr->slots[i], &s->slots[i]));
 	for (i = 0; i < s->hdr->n_deks; i++)
 		json_array_append_new(deks, json_pack("{s:i, s:s}", "id", s->hdr->deks[i].id, "state",
 						      cmek_dek_state_name(s->hdr->deks[i].state)));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:i, s:I, s:b, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
+	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:i, s:I, s:b, s:o, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
 			 "store", s->path, "in_use", use_names[cmek_volhdr_store_use(s->store)], "mount_point",
 			 s->mount_point, "mount", s->mount.status, "block_size", (int)s->hdr->block_size, "sequence",
 			 (json_int_t)s->hdr->sequence, "copies_differ", cmek_volhdr_store_unequal(s->store), "slots",
-			 slots, "deks", deks);
+			 slots, "deks", deks, "needed_versions", needed);
 }
 
 static int collect(struct status *s, const char *volume, const struct cmek_kms_options *opts, struct cmek_error *err)
@@ -244,6 +287,7 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	for (i = 0; s.slots && i < s.hdr->n_slots; i++)
 		cmek_kms_info_done(&s.slots[i].info);
 	free(s.slots);
+	cmek_registry_list_free(s.volumes, s.n_volumes);
 	cmek_volhdr_store_close(s.store);
 	cmek_ctl_mount_done(&s.mount);
 	free(s.mount_point);

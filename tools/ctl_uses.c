@@ -163,6 +163,42 @@ int cmek_ctl_find_uses(const char *key, struct cmek_ctl_use **ret_uses, size_t *
 	return 0;
 }
 
+int cmek_ctl_find_needs(const struct cmek_volhdr *hdr, const char *resolved, const char *version,
+			struct cmek_ctl_needs *ret_needs, struct cmek_error *err)
+{
+	struct cmek_ctl_needs needs = { .backups = json_array() };
+	struct cmek_registered *volumes = NULL;
+	const struct cmek_registered *here;
+	struct cmek_registry *registry = NULL;
+	const struct cmek_backup *backup;
+	size_t n = 0, i, k;
+	int ret;
+
+	cmek_ctl_key_text(resolved, version, needs.who);
+	for (i = 0; i < hdr->n_slots; i++)
+		if (!strcmp(hdr->slots[i].resolved, resolved) && !strcmp(hdr->slots[i].version, version))
+			needs.by_header = true;
+	ret = cmek_registry_new(NULL, &registry, err);
+	if (!ret)
+		ret = cmek_registry_list(registry, &volumes, &n, err);
+	here = ret ? NULL : cmek_registered_find(volumes, n, hdr->uuid);
+	for (i = 0; here && i < here->n_backups; i++) {
+		backup = &here->backups[i];
+		for (k = 0; k < backup->n_slots; k++)
+			if (!strcmp(backup->slots[k].resolved, resolved) && !strcmp(backup->slots[k].version, version))
+				break;
+		if (k < backup->n_slots)
+			json_array_append_new(needs.backups, json_string(backup->path));
+	}
+	cmek_registry_list_free(volumes, n);
+	cmek_registry_free(registry);
+	if (ret)
+		json_decref(needs.backups);
+	else
+		*ret_needs = needs;
+	return ret;
+}
+
 static json_t *use_json(const struct cmek_ctl_use *use)
 {
 	char uuid[CMEK_UUID_TEXT];

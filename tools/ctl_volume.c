@@ -180,6 +180,87 @@ int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_
 	return ret;
 }
 
+bool cmek_ctl_new_key_option(struct cmek_ctl_new_key *key, const struct cmek_tool_args *args, int id)
+{
+	switch (id) {
+	case CMEK_CTL_OPT_ROLE:
+		key->principal.role = args->value;
+		return true;
+	case CMEK_CTL_OPT_EXTERNAL_ID:
+		key->principal.external_id = args->value;
+		return true;
+	case CMEK_CTL_OPT_SERVICE_ACCOUNT:
+		key->principal.service_account = args->value;
+		return true;
+	case CMEK_CTL_OPT_PROFILE:
+		key->principal.profile = args->value;
+		return true;
+	case CMEK_CTL_OPT_REGION:
+		if (!cmek_slot_text_ok(args->value, CMEK_SLOT_TEXT_MAX, 1))
+			cmek_tool_usage(args->tool, "--region takes a text without control characters");
+		key->region = args->value;
+		return true;
+	case CMEK_CTL_OPT_KEY_KEYSTORE:
+		key->keystore = args->value;
+		return true;
+	case CMEK_CTL_OPT_KEY_PASSPHRASE_FILE:
+		key->passphrase_file = args->value;
+		return true;
+	default:
+		return false;
+	}
+}
+
+int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_ctl_unlock *unlock, const char *uri,
+			  const struct cmek_change *change, unsigned id, const char *purpose,
+			  struct cmek_slot *ret_slot, struct cmek_error *err)
+{
+	struct cmek_kms_options opts = unlock->kms;
+	struct cmek_slot slot = { 0 };
+	struct cmek_kms *kms = NULL;
+	int ret;
+
+	if (key->keystore) {
+		opts.keystore_path = key->keystore;
+		opts.passphrase_file = NULL;
+	}
+	if (key->passphrase_file)
+		opts.passphrase_file = key->passphrase_file;
+	ret = cmek_kms_open(uri, &key->principal, &opts, &kms, err);
+	if (!ret)
+		ret = cmek_keyslot_wrap(kms, cmek_change_old(change)->uuid, id, purpose, &key->principal,
+					cmek_change_kek(change), &slot, err);
+	cmek_kms_close(kms);
+	if (ret)
+		return ret;
+	if (key->region) {
+		free(slot.region);
+		slot.region = strdup(key->region);
+		if (!slot.region) {
+			cmek_slot_done(&slot);
+			return cmek_error_sys(err, ENOMEM, "key slot %u", id);
+		}
+	}
+	*ret_slot = slot;
+	return 0;
+}
+
+int cmek_ctl_rotations_since(const struct cmek_kms_info *info, const char *version)
+{
+	int at = -1, primary = -1;
+	size_t i;
+
+	for (i = 0; i < info->n_versions; i++) {
+		if (!strcmp(info->versions[i].id, version))
+			at = (int)i;
+		if (info->primary_version && !strcmp(info->versions[i].id, info->primary_version))
+			primary = (int)i;
+	}
+	if (at < 0 || primary < 0)
+		return info->primary_version && version[0] && !strcmp(info->primary_version, version) ? 0 : -1;
+	return primary > at ? primary - at : at - primary;
+}
+
 static json_t *principal_json(const struct cmek_slot *slot)
 {
 	/* "s*" leaves out what is NULL. */

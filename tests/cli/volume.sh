@@ -10,6 +10,10 @@ t mkfs.cmekfs -q --key local:db --key local:spare -L label store
 cmekctl header dump store | grep -v 'symlink max'
 cmekctl --json header dump store | sed -e '/symlink_max/d' -e 's/"wrapped": "[^"]*"/"wrapped": "BASE64"/'
 t cmekctl status store
+cmekctl -q key rotate local:db
+cmekctl -q key rotate local:db
+cmekctl -q key rotate local:spare
+t cmekctl status store
 t cmekctl key disable local:spare
 echo damage >store/.cmekfs/header.1
 rm volumes.json
