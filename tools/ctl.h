@@ -60,11 +60,13 @@ void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
 json_t *cmek_ctl_time_json(int64_t unix_seconds);
 
 /* How a verb unlocks a volume: rows for its table of options, and what they said. */
-enum { CMEK_CTL_OPT_UNLOCK_KEY = 0x200, CMEK_CTL_OPT_UNLOCK_SLOT, CMEK_CTL_OPT_PASSPHRASE_FILE, CMEK_CTL_OPT_KEYSTORE };
+enum { CMEK_CTL_OPT_UNLOCK_KEY = 0x200, CMEK_CTL_OPT_UNLOCK_SLOT, CMEK_CTL_OPT_PASSPHRASE_FILE, CMEK_CTL_OPT_KEYSTORE,
+       CMEK_CTL_OPT_CONFIG };
 #define CMEK_CTL_KMS_OPTIONS \
 	{ CMEK_CTL_OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", \
 	  "read the passphrase of a local key store from FILE" }, \
-	{ CMEK_CTL_OPT_KEYSTORE, "keystore", "FILE", "the local key store" }
+	{ CMEK_CTL_OPT_KEYSTORE, "keystore", "FILE", "the local key store" }, \
+	{ CMEK_CTL_OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" }
 #define CMEK_CTL_UNLOCK_OPTIONS \
 	{ CMEK_CTL_OPT_UNLOCK_KEY, "unlock-key", "URI", "unlock the volume with this key only" }, \
 	{ CMEK_CTL_OPT_UNLOCK_SLOT, "unlock-slot", "N", "unlock the volume with this key slot only" }, \
@@ -79,20 +81,9 @@ void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock);
 bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_tool_args *args, int id);
 
 /* Options about a key that shall get a slot, and what they said. */
-enum {
-	CMEK_CTL_OPT_ROLE = 0x300,
-	CMEK_CTL_OPT_EXTERNAL_ID,
-	CMEK_CTL_OPT_SERVICE_ACCOUNT,
-	CMEK_CTL_OPT_PROFILE,
-	CMEK_CTL_OPT_REGION,
-	CMEK_CTL_OPT_KEY_KEYSTORE,
-	CMEK_CTL_OPT_KEY_PASSPHRASE_FILE
-};
+enum { CMEK_CTL_OPT_REGION = 0x280, CMEK_CTL_OPT_KEY_KEYSTORE, CMEK_CTL_OPT_KEY_PASSPHRASE_FILE };
 #define CMEK_CTL_NEW_KEY_OPTIONS \
-	{ CMEK_CTL_OPT_ROLE, "role", "ARN", "AWS: the role to assume" }, \
-	{ CMEK_CTL_OPT_EXTERNAL_ID, "external-id", "ID", "AWS: with the role" }, \
-	{ CMEK_CTL_OPT_SERVICE_ACCOUNT, "service-account", "NAME", "Google Cloud: the account to impersonate" }, \
-	{ CMEK_CTL_OPT_PROFILE, "profile", "ID", "IBM: the trusted profile" }, \
+	CMEK_TOOL_PRINCIPAL_OPTIONS, \
 	{ CMEK_CTL_OPT_REGION, "region", "REGION", "the key's region, for people" }, \
 	{ CMEK_CTL_OPT_KEY_KEYSTORE, "key-keystore", "FILE", "the local key store of KEY, if it is another one" }, \
 	{ CMEK_CTL_OPT_KEY_PASSPHRASE_FILE, "key-passphrase-file", "FILE", "the passphrase of that store" }

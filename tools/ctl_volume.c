@@ -147,6 +147,9 @@ bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_to
 	case CMEK_CTL_OPT_KEYSTORE:
 		unlock->kms.keystore_path = args->value;
 		return true;
+	case CMEK_CTL_OPT_CONFIG:
+		unlock->kms.config_path = args->value;
+		return true;
 	default:
 		return false;
 	}
@@ -183,18 +186,6 @@ int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_
 bool cmek_ctl_new_key_option(struct cmek_ctl_new_key *key, const struct cmek_tool_args *args, int id)
 {
 	switch (id) {
-	case CMEK_CTL_OPT_ROLE:
-		key->principal.role = args->value;
-		return true;
-	case CMEK_CTL_OPT_EXTERNAL_ID:
-		key->principal.external_id = args->value;
-		return true;
-	case CMEK_CTL_OPT_SERVICE_ACCOUNT:
-		key->principal.service_account = args->value;
-		return true;
-	case CMEK_CTL_OPT_PROFILE:
-		key->principal.profile = args->value;
-		return true;
 	case CMEK_CTL_OPT_REGION:
 		if (!cmek_slot_text_ok(args->value, CMEK_SLOT_TEXT_MAX, 1))
 			cmek_tool_usage(args->tool, "--region takes a text without control characters");
@@ -207,7 +198,7 @@ bool cmek_ctl_new_key_option(struct cmek_ctl_new_key *key, const struct cmek_too
 		key->passphrase_file = args->value;
 		return true;
 	default:
-		return false;
+		return cmek_tool_principal(args, id, &key->principal);
 	}
 }
 
@@ -215,6 +206,7 @@ int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_
 			  const struct cmek_change *change, unsigned id, const char *purpose,
 			  struct cmek_slot *ret_slot, struct cmek_error *err)
 {
+	struct cmek_kms_principal principal = cmek_kms_principal_for(uri, &key->principal);
 	struct cmek_kms_options opts = unlock->kms;
 	struct cmek_slot slot = { 0 };
 	struct cmek_kms *kms = NULL;
@@ -226,9 +218,9 @@ int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_
 	}
 	if (key->passphrase_file)
 		opts.passphrase_file = key->passphrase_file;
-	ret = cmek_kms_open(uri, &key->principal, &opts, &kms, err);
+	ret = cmek_kms_open(uri, &principal, &opts, &kms, err);
 	if (!ret)
-		ret = cmek_keyslot_wrap(kms, cmek_change_old(change)->uuid, id, purpose, &key->principal,
+		ret = cmek_keyslot_wrap(kms, cmek_change_old(change)->uuid, id, purpose, &principal,
 					cmek_change_kek(change), &slot, err);
 	cmek_kms_close(kms);
 	if (ret)
