@@ -185,6 +185,10 @@ static int reduce_section(struct replay *rp, struct cmek_section *section, const
 				      images + item->image * CMEK_JOURNAL_UNIT);
 		else
 			outdate(state, item->first, item->first + item->count, false);
+		/* Of groups that have become absent, or nothing but holes, the older page does not count either. */
+		if (item->type == CMEK_ITEM_PUNCH)
+			outdate(state, (item->first + CMEK_GROUP_BLOCKS - 1) / CMEK_GROUP_BLOCKS,
+				(item->first + item->count) / CMEK_GROUP_BLOCKS, true);
 	}
 	return r;
 }
