@@ -99,7 +99,7 @@ int cmek_content_truncate(struct cmek_ofile *file, uint64_t size);
 /*
  * fallocate(2): mode 0 (the range gets room in the store, and the file at least that size), FALLOC_FL_KEEP_SIZE,
  * FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE with and without it; others, and room where the
- * store has no such call: -EOPNOTSUPP. Otherwise as cmek_content_write(). len 0: -EINVAL.
+ * store has no such call: -EOPNOTSUPP. len 0: -EINVAL. Otherwise as cmek_content_write_back(): the time is not set.
  */
 int cmek_content_fallocate(struct cmek_ofile *file, int mode, uint64_t off, uint64_t len);
 /*

@@ -268,8 +268,6 @@ int cmek_content_fallocate(struct cmek_ofile *file, int mode, uint64_t off, uint
 		r = zero_range(file, off, off + len, true);
 	else
 		r = zero(file, keep_size, off, off + len);
-	if (r == 0)
-		cmek_ofile_touch(file);
 	cmek_ofile_queue(file);
 	return r;
 }

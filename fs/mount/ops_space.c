@@ -8,18 +8,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "fs/mount/ops.h"
 
 void cmek_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
 	struct cmek_reply_site site = { "fallocate", node, (uint64_t)off };
-	struct cmek_ofile *file = cmek_ofile_find(cmek_ops_of(req)->content, node);
+	struct cmek_ops *ops = cmek_ops_of(req);
+	struct cmek_ofile *file = cmek_ofile_find(ops->content, node);
+	struct timespec now;
 	int rc = -EIO; /* an open file has a state */
 
 	(void)fi;
 	if (file)
 		rc = off < 0 || len <= 0 ? -EINVAL : cmek_content_fallocate(file, mode, (uint64_t)off, (uint64_t)len);
+	if (rc == 0 && !ops->kernel_sets_mtime) {
+		(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); /* can't fail */
+		cmek_ofile_set_mtime(file, now);
+	}
 	cmek_reply_status(req, rc, &site);
 	cmek_ofile_close(file);
 }
