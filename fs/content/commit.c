@@ -120,28 +120,6 @@ static int add_blocks_locked(struct cmek_commit *commit, struct cmek_group *grou
 	return r < 0 ? r : (int)n;
 }
 
-/*
- * Blocks that the page has no entry for any more: the images that older records have of them are outdated. It comes
- * before the page, because an item for all blocks of a group outdates the group's page as well. group.lock is held.
- */
-static int add_punched_locked(struct cmek_commit *commit, const struct cmek_group *group, const uint64_t stored[2])
-{
-	uint32_t block_size = commit->file->content->params.block_size;
-	uint64_t punched[2] = { group->live[0] & ~stored[0], group->live[1] & ~stored[1] };
-	unsigned i, n, end = (cmek_group_plain_len(block_size, commit->file->size, group->index) + block_size - 1) / block_size;
-	int r = 0;
-
-	if ((punched[0] | punched[1]) == 0)
-		return 0;
-	for (i = 0; r == 0 && i < end; i += n + 1) {
-		for (n = 0; i + n < end && punched[(i + n) / 64] >> ((i + n) % 64) & 1; n++)
-			;
-		if (n > 0)
-			r = cmek_section_add(&commit->section, CMEK_ITEM_PUNCH, group->index * CMEK_GROUP_BLOCKS + i, n, 0);
-	}
-	return r;
-}
-
 /* The group with its reference belongs to the commit from now on; there is room for it. */
 static struct cmek_taken_group *take_group(struct cmek_commit *commit, struct cmek_group *group, bool listed)
 {
@@ -162,17 +140,15 @@ static int add_group(struct cmek_commit *commit, struct cmek_taken_group *t, str
 
 	trailer->group = group->index;
 	(void)pthread_rwlock_wrlock(&group->lock);
-	for (i = 0; i < CMEK_GROUP_BLOCKS; i++)
-		if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
-			t->stored[i / 64] |= UINT64_C(1) << (i % 64);
-	r = add_punched_locked(commit, group, t->stored);
-	if (r == 0)
-		r = add_page(commit, group->entries, trailer);
+	r = add_page(commit, group->entries, trailer);
 	for (i = 0; r == 0 && i < CMEK_GROUP_BLOCKS; i += (unsigned)n) {
 		n = add_blocks_locked(commit, group, i);
 		if (n < 0)
 			r = n;
 	}
+	for (i = 0; r == 0 && i < CMEK_GROUP_BLOCKS; i++)
+		if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
+			t->stored[i / 64] |= UINT64_C(1) << (i % 64);
 	/* From now on a record may name these blocks, so they are not to be overwritten in place. */
 	for (i = 0; i < 2; i++) {
 		t->fresh[i] = t->stored[i] & ~group->live[i];
@@ -230,25 +206,6 @@ static int close_ranges(struct cmek_commit *commit)
 	return r;
 }
 
-/*
- * The groups that have just become absent. Those that close_ranges() gave a page for all that are listed one by one: what
- * the store frees of an item with several groups are the pages between them, too.
- */
-static int add_punched_groups(struct cmek_commit *commit)
-{
-	struct cmek_ofile *file = commit->file;
-	uint64_t group = file->punched_first, next;
-	int r = 0;
-
-	for (; r == 0 && group < file->punched_end; group = next) {
-		next = cmek_absent_skip(&file->absent, group);
-		next = next == group ? group + 1 : next < file->punched_end ? next : file->punched_end;
-		r = cmek_section_add(&commit->section, CMEK_ITEM_PUNCH, group * CMEK_GROUP_BLOCKS,
-				     (next - group) * CMEK_GROUP_BLOCKS, 0);
-	}
-	return r;
-}
-
 /* Group 0 speaks for the whole file: its size and what is absent. */
 static int add_first_group(struct cmek_commit *commit, struct cmek_taken_group *first)
 {
@@ -259,8 +216,6 @@ static int add_first_group(struct cmek_commit *commit, struct cmek_taken_group *
 	int r;
 
 	r = close_ranges(commit);
-	if (r == 0)
-		r = add_punched_groups(commit);
 	if (r == 0 && first == NULL)
 		r = cmek_group_get(file, 0, false, &group);
 	if (r < 0)
@@ -302,15 +257,24 @@ static uint64_t group_images_max(const struct cmek_ofile *file, const struct cme
 	return CMEK_MAP_BYTES + (uint64_t)group->n_held * file->content->params.block_size;
 }
 
+/* It says the size, the old one or the new, so it belongs into the last part. */
+static bool says_size(const struct cmek_ofile *file, const struct cmek_group *group)
+{
+	uint32_t block_size = file->content->params.block_size;
+
+	return group->index == 0 || group->index + 1 >= cmek_group_count(block_size, file->size) ||
+	       group->index + 1 == cmek_group_count(block_size, file->sealed_size);
+}
+
 /*
- * Takes what there is off the file's account. More than a record takes: the first group, and the one at the file's end,
- * are left for a later part, since they say the size.
+ * Takes what there is off the file's account. More than a record takes: the first group, and those at the file's ends,
+ * are left for a later part.
  */
 static int take_account(struct cmek_commit *commit)
 {
 	struct cmek_ofile *file = commit->file;
 	struct cmek_content *content = file->content;
-	uint64_t last = cmek_group_count(content->params.block_size, file->size), bytes = 0, max = UINT64_MAX;
+	uint64_t bytes = 0, max = UINT64_MAX;
 	struct cmek_group *group, **p = &file->dirty;
 	int r = 0;
 
@@ -327,7 +291,7 @@ static int take_account(struct cmek_commit *commit)
 		commit->size = !commit->partial && (file->size_dirty || file->dirty != NULL);
 		commit->mtime = file->mtime_dirty;
 		for (bytes = 0; (group = *p) != NULL;) {
-			if (commit->partial && (group->index == 0 || group->index + 1 >= last ||
+			if (commit->partial && (says_size(file, group) ||
 						(bytes > 0 && bytes + group_images_max(file, group) > max / 2))) {
 				p = &group->dirty_next;
 				continue;
@@ -339,8 +303,6 @@ static int take_account(struct cmek_commit *commit)
 		}
 		file->size_dirty = commit->partial;
 		file->mtime_dirty = false;
-		commit->free_holes = file->free_holes;
-		file->free_holes = commit->partial;
 		commit->section.mtime = file->mtime;
 		commit->section.flags = file->mtime_valid ? CMEK_FILE_MTIME : 0;
 	}
@@ -408,10 +370,10 @@ static int describe_file(struct cmek_commit *commit)
 	if (commit->section.path == NULL)
 		return -ENOMEM;
 	memcpy(commit->section.file_id, file->file_id, CMEK_FILE_ID_LEN);
-	/* A part that is not the last must not cut what the last will still name, nor what it will not any more. */
-	commit->section.plain_size = file->size;
-	if (commit->partial && file->sealed_size > file->size)
-		commit->section.plain_size = file->sealed_size;
+	/* Until the last part comes the size is what it was. */
+	commit->section.plain_size = commit->partial ? file->sealed_size : file->size;
+	if (commit->partial)
+		commit->section.flags |= CMEK_FILE_PART;
 	if (!file->id_logged)
 		commit->section.flags |= CMEK_FILE_NEW_ID;
 	return 0;
@@ -463,9 +425,26 @@ static void give_back(struct cmek_commit *commit)
 	(void)pthread_mutex_lock(&file->dirty_lock);
 	file->size_dirty |= commit->size;
 	file->mtime_dirty |= commit->mtime;
-	file->free_holes |= commit->free_holes;
 	(void)pthread_mutex_unlock(&file->dirty_lock);
 	free_commit(commit);
+}
+
+/* commit_lock and file.lock (either way) are held. */
+static int touch_locked(struct cmek_ofile *file)
+{
+	struct cmek_commit commit = { .file = file };
+	int r;
+
+	if (file->touched)
+		return 0;
+	r = describe_file(&commit);
+	commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
+	commit.section.flags |= CMEK_FILE_TOUCH;
+	if (r == 0 && !commit.unlogged)
+		r = cmek_journal_touch(file->content->journal, &commit.section, &file->touch);
+	file->touched = r == 0;
+	free_commit(&commit);
+	return r;
 }
 
 int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit)
@@ -477,7 +456,11 @@ int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit)
 	r = take_account(commit);
 	if (r < 0)
 		return r;
-	r = add_groups(commit);
+	/* The first page comes last: without it a file that had none is empty again, if its parts are all that there is. */
+	if (commit->partial && file->sealed_size == 0)
+		r = touch_locked(file);
+	if (r == 0)
+		r = add_groups(commit);
 	if (r == 0 && file->content->journal != NULL)
 		r = describe_file(commit);
 	if (r < 0)
@@ -496,11 +479,6 @@ static uint64_t item_off(const struct cmek_commit *commit, const struct cmek_ite
 /* What is done with a run of images: len bytes that belong at off of the store file. 0 or -errno. */
 typedef int (*run_fn)(int fd, const uint8_t *images, uint64_t len, uint64_t off);
 
-static bool has_image(const struct cmek_item *item)
-{
-	return item->type == CMEK_ITEM_MAP || item->type == CMEK_ITEM_BLOCK;
-}
-
 /* Images that follow each other here and in the store are one run. */
 static int for_each_run(struct cmek_commit *commit, run_fn fn)
 {
@@ -512,11 +490,11 @@ static int for_each_run(struct cmek_commit *commit, run_fn fn)
 		const struct cmek_item *item = section->items + i;
 		uint64_t off = item_off(commit, item), len = item->count;
 
-		if (!has_image(item)) {
+		if (item->type == CMEK_ITEM_INPLACE) {
 			i++;
 			continue;
 		}
-		for (next = i + 1; next < section->n_items && has_image(section->items + next); next++) {
+		for (next = i + 1; next < section->n_items && section->items[next].type != CMEK_ITEM_INPLACE; next++) {
 			const struct cmek_item *more = section->items + next;
 
 			if (len % CMEK_JOURNAL_UNIT != 0 || item_off(commit, more) != off + len ||
@@ -598,7 +576,7 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 				.section = &commits[i].section,
 				.images = commits[i].images,
 				.images_bytes = commits[i].images_bytes,
-				.ends = commits[i].size || commits[i].partial ? commits[i].file->touch : NULL,
+				.ends = commits[i].size ? commits[i].file->touch : NULL,
 			};
 	}
 	if (n_requests > 0)
@@ -611,7 +589,7 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 		}
 		if (commits[i].logged) {
 			/* an empty file has no id; the one it gets may be drawn just now */
-			if (commits[i].section.plain_size > 0)
+			if (commits[i].section.plain_size > 0 || commits[i].partial)
 				commits[i].file->id_logged = true;
 			if (commits[i].size) {
 				untouch(commits[i].file);
@@ -637,30 +615,11 @@ static int fit_store_size(struct cmek_ofile *file)
 	return 0;
 }
 
-/* What the durable record calls holes the store may forget. That it can't, or not now, changes nothing but the space. */
-static void free_punched(const struct cmek_commit *commit)
-{
-	uint32_t block_size = commit->file->content->params.block_size;
-	size_t i;
-
-	for (i = 0; i < commit->section.n_items; i++) {
-		const struct cmek_item *item = commit->section.items + i;
-		uint64_t off = cmek_block_stored_off(block_size, item->first);
-
-		if (item->type == CMEK_ITEM_PUNCH)
-			(void)fallocate(commit->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
-					(off_t)(cmek_block_stored_off(block_size, item->first + item->count - 1) +
-						block_size - off));
-	}
-}
-
 int cmek_commit_apply(struct cmek_commit *commit)
 {
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, commit->section.mtime };
 	int r = for_each_run(commit, write_run);
 
-	if (r == 0 && commit->free_holes)
-		free_punched(commit);
 	if (r == 0 && commit->size)
 		r = fit_store_size(commit->file);
 	if (r == 0 && commit->section.flags & CMEK_FILE_MTIME && (commit->size || commit->mtime) &&
@@ -721,23 +680,14 @@ void cmek_commit_drop_records(struct cmek_ofile *file, bool in_place)
 
 int cmek_commit_touch(struct cmek_ofile *file)
 {
-	struct cmek_commit commit = { .file = file };
-	int r = 0;
+	int r;
 
 	if (file->touched)
 		return 0;
 	(void)pthread_mutex_lock(&file->commit_lock);
-	if (!file->touched) {
-		(void)pthread_rwlock_rdlock(&file->lock);
-		r = describe_file(&commit);
-		commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
-		(void)pthread_rwlock_unlock(&file->lock);
-		commit.section.flags |= CMEK_FILE_TOUCH;
-		if (r == 0 && !commit.unlogged)
-			r = cmek_journal_touch(file->content->journal, &commit.section, &file->touch);
-		file->touched = r == 0;
-		free_commit(&commit);
-	}
+	(void)pthread_rwlock_rdlock(&file->lock);
+	r = touch_locked(file);
+	(void)pthread_rwlock_unlock(&file->lock);
 	(void)pthread_mutex_unlock(&file->commit_lock);
 	return r;
 }

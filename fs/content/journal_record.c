@@ -25,7 +25,7 @@ enum {
 	ITEM_HEAD_BYTES = 8,
 	ITEM_FILE = 1,
 	FILE_FIXED_BYTES = 8 + 4 + 16 + 4 + 8 + 8 + 4, /* a FILE body without handle and path */
-	FILE_FLAGS_KNOWN = CMEK_FILE_TOUCH | CMEK_FILE_NEW_ID | CMEK_FILE_MTIME
+	FILE_FLAGS_KNOWN = CMEK_FILE_TOUCH | CMEK_FILE_NEW_ID | CMEK_FILE_MTIME | CMEK_FILE_PART
 };
 
 static const uint8_t super_magic[8] = "CMEKJNL\n";

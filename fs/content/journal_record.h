@@ -51,6 +51,7 @@ struct cmek_item {
 #define CMEK_FILE_TOUCH 1u
 #define CMEK_FILE_NEW_ID 2u
 #define CMEK_FILE_MTIME 4u
+#define CMEK_FILE_PART 8u
 
 struct cmek_section {
 	struct cmek_file_handle handle;

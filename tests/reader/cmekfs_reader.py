@@ -586,7 +586,7 @@ class File:
 
 JOURNAL_RING = 8192
 RECORD_HEAD = 128
-FILE_NEW, FILE_MTIME = 2, 4     # a touch changes nothing for a reader
+FILE_TOUCH, FILE_NEW, FILE_MTIME, FILE_PART = 1, 2, 4, 8
 
 
 def align_page(length):
@@ -747,6 +747,23 @@ class Journal:
                 continue
         return None
 
+    def is_damaged(self):
+        """A record behind the end of the log: the one that is missing was durable once."""
+        if self.empty or self.superblock is None:
+            return False
+        behind = self.superblock.tail_sequence + len(list(self.records()))
+        with self.open() as file:
+            for place in range(JOURNAL_RING, self.superblock.length, PAGE_BYTES):
+                file.seek(place)
+                head = file.read(RECORD_HEAD)
+                if head[0:8] == b"CMEKREC\n" and head[56:72] == self.superblock.mount_id and u64(head, 40) > behind:
+                    try:
+                        open_record(self.volume, file, place, self.superblock, u64(head, 40))
+                        return True
+                    except Damage:
+                        continue
+        return False
+
     def is_copy(self):
         return self.superblock.handle != store_handle(self.volume.fd, b".cmekfs/" + os.fsencode(self.name))
 
@@ -772,6 +789,8 @@ class Replay:
     size: int = None                                # the last sealed size
     mtime_ns: int = None
     file_ids: set = None                            # where it was found by its path: the ids in its records
+    newest_id: bytes = None
+    unfinished: bool = False                        # the last record was a touch or a part
 
     def belongs_to(self, first_page):
         """A file found by its path may be another one by now."""
@@ -782,17 +801,26 @@ class Replay:
             del self.blocks[index]
 
     def start_record(self, fields, block):
-        if self.file_ids is not None:
-            self.file_ids.add(fields["file_id"])
-        if fields["flags"] & FILE_NEW:
+        touch, new = fields["flags"] & FILE_TOUCH, fields["flags"] & FILE_NEW
+        self.unfinished = bool(fields["flags"] & (FILE_TOUCH | FILE_PART))
+        self.size = fields["size"]
+        if new and not touch and (fields["file_id"] != self.newest_id or (self.size == 0 and not self.unfinished)):
             self.pages.clear()
             self.blocks.clear()
-        self.size = fields["size"]
+        if not (touch and new):
+            self.newest_id = fields["file_id"]
+            if self.file_ids is not None:
+                self.file_ids.add(fields["file_id"])
+        if not self.unfinished:
+            self.cut(block)
+        if fields["flags"] & FILE_MTIME:
+            self.mtime_ns = fields["mtime_ns"]
+
+    def cut(self, block):
+        """What lies behind the size does not count."""
         blocks = ceil_div(self.size, block)
         self.drop_blocks(blocks, 1 << 64)
         self.pages = {g: p for g, p in self.pages.items() if g < ceil_div(blocks, GROUP_BLOCKS)}
-        if fields["flags"] & FILE_MTIME:
-            self.mtime_ns = fields["mtime_ns"]
 
     def item(self, name, fields, images):
         at = fields.get("image", 0) * PAGE_BYTES
@@ -801,11 +829,7 @@ class Replay:
         elif name == "BLOCK":
             self.blocks[fields["block"]] = images[at:at + fields["length"]]
         else:
-            first, behind = fields["first"], fields["first"] + fields["count"]
-            self.drop_blocks(first, behind)
-            if name == "PUNCH":     # of whole groups, whose older pages do not count either
-                for group in [g for g in self.pages if first <= g * GROUP_BLOCKS and (g + 1) * GROUP_BLOCKS <= behind]:
-                    del self.pages[group]
+            self.drop_blocks(fields["first"], fields["first"] + fields["count"])
 
 
 def replay_journals(volume):
@@ -814,6 +838,8 @@ def replay_journals(volume):
     for journal in volume.journals:
         if journal.superblock is None:
             raise Refused(f".cmekfs/{journal.name}: no good superblock")
+        if journal.is_damaged():
+            raise Refused(f".cmekfs/{journal.name}: a record in its middle is damaged")
         by_path = journal.is_copy()     # without handles the two are never the same either
         for record in journal.records():
             replay = None
@@ -826,6 +852,8 @@ def replay_journals(volume):
                     raise Damage(f".cmekfs/{journal.name}: record {record.sequence} does not begin with a file")
                 else:
                     replay.item(name, fields, record.images)
+    for replay in replays.values():
+        replay.cut(volume.header.block_size)
     return replays
 
 

@@ -1066,6 +1066,26 @@ class Journals(Case):
         self.lay(records)
         self.assertEqual(self.command("--replay", "cat", "file")[0], b"")
 
+    def test_replay_of_a_part(self):
+        """Without the last part nothing behind the old size is there."""
+        old, _, records = self.replay_case(False)
+        path = os.path.relpath(self.stored("file"), self.store).encode()
+        with open(self.stored("file"), "rb") as stored:
+            file_id = stored.read(48)[32:]
+        part = self.volume.record(2, [self.volume.file_item(path, file_id, len(old), 8),
+                                      (2, struct.pack("<QI", 3, 0))], bytes(4096))
+        self.lay([records[0], part])
+        self.assertEqual(self.command("--replay", "cat", "file")[0], old)
+
+    def test_replay_of_a_damaged_journal(self):
+        _, new, records = self.replay_case(False)
+        torn = bytearray(records[1])
+        torn[4096] ^= 1
+        self.lay([records[0], torn])
+        self.command("--replay", "cat", "file")
+        self.lay([records[0], torn, records[2]])
+        self.assertIn("damaged", self.command("--replay", "cat", "file", code=2)[1])
+
     def test_replay_by_path_of_another_file(self):
         """What came to the path of a file after its records is left alone."""
         _, _, records = self.replay_case(False)

@@ -232,7 +232,7 @@ static void make_sections(struct cmek_section *sections, unsigned n, char *path)
 		memset(s->handle.bytes, (int)i, s->handle.len);
 		s->path = i % 3 == 0 ? strdup("") : strdup(path);
 		memset(s->file_id, 0xf0 + (int)i, sizeof(s->file_id));
-		s->flags = i % 8;
+		s->flags = i % 16;
 		s->plain_size = UINT64_MAX / (i + 1);
 		s->mtime = (struct timespec){ -(time_t)i * 1000000, 999999999 };
 		s->image_base = i * 3;
@@ -440,7 +440,7 @@ static const struct {
 
 	{ "nsec 1000000000", "01000000" "34000000" FILE_OF(ZERO4, ZERO4, ZERO4, "00ca9a3b"), 0, -EUCLEAN },
 	{ "nsec -1", "01000000" "34000000" FILE_OF(ZERO4, ZERO4, ZERO4, "ffffffff"), 0, -EUCLEAN },
-	{ "unknown flag", "01000000" "34000000" FILE_OF(ZERO4, ZERO4, "08000000", ZERO4), 0, -EUCLEAN },
+	{ "unknown flag", "01000000" "34000000" FILE_OF(ZERO4, ZERO4, "10000000", ZERO4), 0, -EUCLEAN },
 	{ "type 0", FILE_PLAIN "00000000" "00000000", 0, -EUCLEAN },
 	{ "type 0 of 16", FILE_PLAIN "00000000" "10000000" "00000000000000000000000000000000", 0, -EUCLEAN },
 	{ "type 6", FILE_PLAIN "06000000" "10000000" "00000000000000000000000000000000", 0, -EUCLEAN },

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "fs/content/block_map.h"
@@ -19,6 +20,26 @@
 enum { BLOCK = 4096, JOURNAL_BYTES = 4 << 20 };
 
 static struct jf_store store;
+
+/* Bytes of a file that its disk can't read. */
+static struct {
+	ino_t ino; /* 0: none */
+	uint64_t from, to;
+} unreadable;
+
+/* In the place of the C library's: everything that is tested here reads with it. */
+ssize_t pread(int fd, void *buf, size_t n, off_t off);
+ssize_t pread(int fd, void *buf, size_t n, off_t off)
+{
+	struct stat st;
+
+	if (unreadable.ino != 0 && fstat(fd, &st) == 0 && st.st_ino == unreadable.ino &&
+	    (uint64_t)off < unreadable.to && (uint64_t)off + n > unreadable.from) {
+		errno = EIO;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, buf, n, off);
+}
 
 /* The journal that a test writes. */
 static struct {
@@ -61,6 +82,7 @@ static void journal_make(const char *name, bool own)
 static void setup(void)
 {
 	jf_store_init(&store);
+	unreadable.ino = 0;
 	memset(&section, 0, sizeof(section));
 	images = NULL;
 	images_bytes = 0;
@@ -229,6 +251,49 @@ static struct cmek_replay_result replay(void)
 	return result;
 }
 
+static void check_fails(int errnum, enum cmek_kind kind)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+	int dry;
+
+	for (dry = 1; dry >= 0; dry--) {
+		cmek_error_clear(&err);
+		ck_assert_int_eq(jf_replay(&store, BLOCK, dry, &result, &err), -errnum);
+		ck_assert_msg(err.kind == kind, "%s", err.text);
+	}
+}
+
+static struct cmek_replay_result salvage(void)
+{
+	struct cmek_replay_params params = { .store_fd = store.store_fd, .meta_fd = store.meta_fd, .block_size = BLOCK,
+					     .salvage = true };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+
+	memcpy(params.volume, jf_volume, sizeof(params.volume));
+	ck_assert_msg(cmek_replay(store.ring, &params, &result, &err) == 0, "%s", err.text);
+	return result;
+}
+
+static void junk_at(uint64_t off, size_t len)
+{
+	uint8_t junk[JF_UNIT];
+
+	memset(junk, 0x5a, sizeof(junk));
+	ck_assert_int_eq(cmek_pwrite_full(journal.fd, junk, len, off), 0);
+}
+
+static void unreadable_at(uint64_t from, uint64_t to)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(journal.fd, &st), 0);
+	unreadable.ino = st.st_ino;
+	unreadable.from = from;
+	unreadable.to = to;
+}
+
 static bool is_empty(void)
 {
 	struct cmek_error err = CMEK_ERROR_INIT;
@@ -334,7 +399,7 @@ START_TEST(size_cuts)
 	about("f", 1, 2 * group, 0, true);
 	page(0, 1, 3);
 	record();
-	ck_assert_uint_eq(replay().pages, 3); /* all of group 0, none of group 1 */
+	ck_assert_uint_eq(replay().pages, 1); /* the last of group 0, none of group 1 */
 	check_page("f", 0, 1, 3);
 	check_block("f", 1, BLOCK, 1); /* the tail of the cut file: its image counts, the record had a new one if need be */
 	check_block("f", 2, BLOCK, 0);
@@ -406,6 +471,75 @@ START_TEST(touch_rolls_back)
 }
 END_TEST
 
+/*
+ * A commit in parts. Without the last one the file has the size it had, and what lies behind it is not there; with it,
+ * also what the parts brought behind the old end is.
+ */
+START_TEST(parts)
+{
+	uint64_t group = cmek_group_plain_bytes(BLOCK), old = _i & 2 ? 3 * group : 0;
+	struct cmek_replay_result result;
+	bool whole = _i & 1;
+
+	store_file("f", 1, old);
+	journal_make("journal.0", true);
+	if (old == 0) {
+		about("f", 1, 0, CMEK_FILE_TOUCH | CMEK_FILE_NEW_ID, true);
+		memset(section.file_id, 0xee, sizeof(section.file_id)); /* the new one was not drawn then */
+		record();
+	}
+	about("f", 1, old, CMEK_FILE_PART | (old == 0 ? CMEK_FILE_NEW_ID : 0), true);
+	page(1, 1, 1);
+	block(CMEK_GROUP_BLOCKS, BLOCK, 1);
+	page(3, 1, 1);
+	block(3 * CMEK_GROUP_BLOCKS, BLOCK, 1);
+	record();
+	about("f", 1, old, CMEK_FILE_PART, true);
+	page(4, 1, 2);
+	record();
+	if (whole) {
+		about("f", 1, 5 * group, 0, true);
+		page(0, 1, 3);
+		record();
+	}
+	result = replay();
+	ck_assert_uint_eq(result.files, 1);
+	ck_assert_uint_eq(result.rolled_back, !whole);
+	ck_assert_uint_eq(stored_size("f"), cmek_stored_size(BLOCK, whole ? 5 * group : old));
+	if (whole || old > 0) {
+		check_page("f", 0, 1, whole ? 3 : 0);
+		check_page("f", 1, 1, 1);
+		check_block("f", CMEK_GROUP_BLOCKS, BLOCK, 1);
+	}
+	if (whole) {
+		check_page("f", 3, 1, 1);
+		check_block("f", 3 * CMEK_GROUP_BLOCKS, BLOCK, 1);
+		check_page("f", 4, 1, 2);
+	}
+}
+END_TEST
+
+/* A touch that is repeated between the parts takes nothing away from them. */
+START_TEST(touch_between_parts)
+{
+	uint64_t group = cmek_group_plain_bytes(BLOCK);
+
+	store_file("f", 1, 0);
+	journal_make("journal.0", true);
+	about("f", 1, 0, CMEK_FILE_PART | CMEK_FILE_NEW_ID, true);
+	page(1, 1, 1);
+	record();
+	about("f", 9, 0, CMEK_FILE_TOUCH | CMEK_FILE_NEW_ID, true);
+	record();
+	about("f", 1, 2 * group, 0, true);
+	page(0, 1, 2);
+	record();
+	replay();
+	check_page("f", 0, 1, 2);
+	check_page("f", 1, 1, 1);
+}
+END_TEST
+
 START_TEST(in_place_and_punch_outdate)
 {
 	store_file("f", 1, 8 * BLOCK);
@@ -433,31 +567,6 @@ START_TEST(in_place_and_punch_outdate)
 	check_block("f", 3, BLOCK, 1);
 	check_block("f", 4, BLOCK, 0);
 	check_block("f", 6, BLOCK, 1);
-}
-END_TEST
-
-/* A punch of all blocks of a group is one of its page, too: unless the same record brings it a new one. */
-START_TEST(punch_outdates_pages)
-{
-	const uint64_t size = 4 * 96 * BLOCK;
-
-	store_file("f", 1, size);
-	journal_make("journal.0", true);
-	about("f", 1, size, 0, true);
-	for (unsigned i = 0; i < 4; i++)
-		page(i, 1, 1);
-	record();
-	about("f", 1, size, 0, true);
-	range(CMEK_ITEM_PUNCH, 96, 96);
-	page(1, 1, 2);
-	range(CMEK_ITEM_PUNCH, 2 * 96, 96);
-	range(CMEK_ITEM_PUNCH, 3 * 96, 95);
-	page(0, 1, 2);
-	record();
-	ck_assert_uint_eq(replay().pages, 4); /* two of the first group */
-	check_page("f", 0, 1, 2);
-	check_page("f", 1, 1, 2);
-	check_page("f", 3, 1, 1);
 }
 END_TEST
 
@@ -576,6 +685,109 @@ START_TEST(other_file_id)
 	record();
 	ck_assert_uint_eq(replay().lost, 1);
 	ck_assert_uint_eq(count_lost(), 2);
+}
+END_TEST
+
+/* In a copy, a file that was renamed behind its last record is known by its id; nothing else is taken for it. */
+START_TEST(renamed_in_copy)
+{
+	struct cmek_replay_result result;
+
+	ck_assert_int_eq(mkdirat(store.store_fd, "d", 0700), 0);
+	store_file("d/now", 1, BLOCK);
+	store_file("then", 2, BLOCK); /* another one by the old name */
+	store_file("other", 3, BLOCK);
+	journal_make("journal.0", false);
+	about(_i == 0 ? "then" : "nowhere", 1, BLOCK, 0, false);
+	page(0, 1, 1);
+	block(0, BLOCK, 1);
+	record();
+	result = replay();
+	ck_assert_uint_eq(result.files, 1);
+	ck_assert_uint_eq(result.lost, 0);
+	check_page("d/now", 0, 1, 1);
+	check_block("d/now", 0, BLOCK, 1);
+	check_page("then", 0, 2, 0);
+	check_page("other", 0, 3, 0);
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* Records before and after a rename are about one file: its handle says so, though it can't be opened in the copy. */
+START_TEST(renamed_between_records)
+{
+	struct cmek_file_handle handle;
+	struct cmek_replay_result result;
+
+	store_file("new", 1, 2 * BLOCK);
+	journal_make("journal.0", false);
+	about("new", 1, 2 * BLOCK, 0, true);
+	free(section.path);
+	section.path = strdup("old");
+	handle = section.handle;
+	page(0, 1, 1);
+	block(0, BLOCK, 1);
+	record();
+	about("new", 1, 2 * BLOCK, 0, false);
+	section.handle = handle;
+	page(0, 1, 2);
+	block(1, BLOCK, 2);
+	record();
+	result = replay();
+	ck_assert_uint_eq(result.files, 1);
+	ck_assert_uint_eq(result.lost, 0);
+	check_page("new", 0, 1, 2);
+	check_block("new", 0, BLOCK, 1);
+	check_block("new", 1, BLOCK, 2);
+}
+END_TEST
+
+/*
+ * New content at a path of a copy: the file there is the one that was emptied (its id is in a record), or has no content
+ * yet. One with the id of somebody else is not touched.
+ */
+START_TEST(new_id_by_path)
+{
+	struct cmek_replay_result result;
+
+	store_file("f", _i == 0 ? 1 : 7, _i == 2 ? 0 : BLOCK);
+	journal_make("journal.0", false);
+	about("f", 1, 0, CMEK_FILE_NEW_ID, false);
+	record();
+	about("f", 2, BLOCK, CMEK_FILE_NEW_ID, false);
+	page(0, 2, 1);
+	block(0, BLOCK, 1);
+	record();
+	result = replay();
+	ck_assert_uint_eq(result.files, _i != 1);
+	ck_assert_uint_eq(result.lost, _i == 1);
+	ck_assert_uint_eq(count_lost(), _i == 1);
+	if (_i != 1)
+		check_page("f", 0, 2, 1);
+	else
+		check_page("f", 0, 7, 0);
+}
+END_TEST
+
+/* What one journal has lost does not keep another one. */
+START_TEST(lost_for_each_journal)
+{
+	store_file("b", 2, BLOCK);
+	journal_make("journal.0", false);
+	about("missing", 1, BLOCK, 0, false);
+	page(0, 1, 1);
+	record();
+	close(journal.fd);
+	journal_make("journal.3", false);
+	about("b", 2, BLOCK, 0, false);
+	page(0, 2, 1);
+	record();
+	ck_assert_uint_eq(replay().lost, 1);
+	ck_assert_uint_eq(count_lost(), 1);
+	ck_assert_int_eq(faccessat(store.meta_fd, "journal.3", F_OK, 0), 0);
+	ck_assert_int_eq(faccessat(store.meta_fd, "lost/journal.0.0", F_OK, 0), 0);
+	ck_assert(is_empty());
+	check_page("b", 0, 2, 1);
 }
 END_TEST
 
@@ -761,6 +973,132 @@ START_TEST(wraps)
 }
 END_TEST
 
+/* ---- damage ---- */
+
+/* Record i of four: file "f" of four blocks, block i in version i + 1. Offsets of the records. */
+static void make_four(uint64_t offs[4])
+{
+	unsigned i;
+
+	store_file("f", 1, 4 * BLOCK);
+	journal_make("journal.0", true);
+	for (i = 0; i < 4; i++) {
+		offs[i] = journal.off;
+		about("f", 1, 4 * BLOCK, CMEK_FILE_MTIME, true);
+		page(0, 1, i + 1);
+		block(i, BLOCK, i + 1);
+		ck_assert_uint_eq(record(), 12288);
+	}
+}
+
+/* Where a record is hit: magic, number, length, tag, meta data, zeros behind those, a page's image, a block's. */
+static const uint64_t hits[] = { 0, 40, 48, 72, 128, 4000, 4096, 8192, 12287 };
+
+/* Four records, one of them damaged: the last one can't be told from one that a crash tore, any other one can. */
+START_TEST(damaged_record)
+{
+	unsigned which = (unsigned)_i / UNIT_ROWS(hits), i;
+	struct cmek_replay_result result;
+	uint64_t offs[4];
+
+	make_four(offs);
+	junk_at(offs[which] + hits[(unsigned)_i % UNIT_ROWS(hits)], 1);
+	if (which == 3) {
+		result = replay();
+		ck_assert_uint_eq(result.records, 3);
+		ck_assert_uint_eq(result.damaged, 0);
+		check_page("f", 0, 1, 3);
+		ck_assert(is_empty());
+		return;
+	}
+	check_fails(EUCLEAN, CMEK_E_TAMPERED);
+	check_page("f", 0, 1, 0);
+	for (i = 0; i < 4; i++)
+		check_block("f", i, BLOCK, 0);
+	ck_assert_uint_eq(count_lost(), 0);
+
+	result = salvage();
+	ck_assert_uint_eq(result.damaged, 1);
+	ck_assert_uint_eq(result.records, 3);
+	check_page("f", 0, 1, 4);
+	for (i = 0; i < 4; i++)
+		check_block("f", i, BLOCK, i == which ? 0 : i + 1);
+	ck_assert_uint_eq(count_lost(), 1);
+	ck_assert_uint_eq(replay().journals, 0);
+}
+END_TEST
+
+/* More than one is missing, and the ring goes round between them. */
+START_TEST(damaged_round_the_ring)
+{
+	uint64_t offs[6];
+	unsigned i;
+
+	store_file("f", 1, 6 * BLOCK);
+	journal_make("journal.0", true);
+	journal.off = journal.super.tail_off = JOURNAL_BYTES - 3 * 12288 - 8192;
+	journal.seq = journal.super.tail_seq = 50;
+	write_super();
+	for (i = 0; i < 6; i++) {
+		if (i == 3)
+			journal.off = CMEK_JOURNAL_RECORDS_AT;
+		offs[i] = journal.off;
+		about("f", 1, 6 * BLOCK, 0, true);
+		page(0, 1, i + 1);
+		block(i, BLOCK, i + 1);
+		record();
+	}
+	junk_at(offs[2], 8);
+	junk_at(offs[4], 8);
+	check_fails(EUCLEAN, CMEK_E_TAMPERED);
+	ck_assert_uint_eq(salvage().records, 4);
+	check_page("f", 0, 1, 6);
+	for (i = 0; i < 6; i++)
+		check_block("f", i, BLOCK, i == 2 || i == 4 ? 0 : i + 1);
+}
+END_TEST
+
+/* A record that the disk can't read may have been anything, the last one too. */
+START_TEST(unreadable_record)
+{
+	uint64_t offs[4];
+
+	make_four(offs);
+	unreadable_at(offs[_i] + 4096, offs[_i] + 4608);
+	check_fails(EUCLEAN, CMEK_E_TAMPERED);
+	check_page("f", 0, 1, 0);
+	ck_assert_uint_eq(salvage().records, 3);
+	check_page("f", 0, 1, _i == 3 ? 3 : 4);
+	ck_assert_uint_eq(count_lost(), 1);
+}
+END_TEST
+
+START_TEST(salvage_of_what_is_whole)
+{
+	make_two_files();
+	ck_assert_uint_eq(salvage().damaged, 0);
+	check_two_files();
+	ck_assert_uint_eq(count_lost(), 0);
+	ck_assert(is_empty());
+}
+END_TEST
+
+START_TEST(salvage_without_superblock)
+{
+	struct cmek_replay_result result;
+
+	make_two_files();
+	junk_at(0, JF_UNIT);
+	junk_at(JF_UNIT, JF_UNIT);
+	result = salvage();
+	ck_assert_uint_eq(result.damaged, 1);
+	ck_assert_uint_eq(result.records, 0);
+	check_page("a", 0, 1, 0);
+	ck_assert_uint_eq(count_lost(), 1);
+	ck_assert_uint_eq(replay().journals, 0);
+}
+END_TEST
+
 /* ---- journals that are none ---- */
 
 START_TEST(one_bad_superblock)
@@ -777,6 +1115,89 @@ START_TEST(one_bad_superblock)
 }
 END_TEST
 
+/* A sector of one superblock can't be read: the other one is enough, whichever it is. */
+START_TEST(unreadable_superblock)
+{
+	make_two_files();
+	if (_i >= 2)
+		write_super(); /* the other copy is good, too */
+	else
+		ck_assert_uint_eq(journal.super.sequence, 1);
+	unreadable_at((uint64_t)(_i % 2) * JF_UNIT, (uint64_t)(_i % 2) * JF_UNIT + 512);
+	if (_i == 1) { /* the only one that was ever written */
+		check_fails(EUCLEAN, CMEK_E_TAMPERED);
+		return;
+	}
+	ck_assert_uint_eq(replay().records, 3);
+	check_two_files();
+}
+END_TEST
+
+/*
+ * The newer superblock is bad, and the space that it gave free is used again: what is left begins later than the older
+ * one says. With a gap in it, or with the tail still there, it is damage.
+ */
+START_TEST(newer_superblock_bad)
+{
+	uint64_t offs[8];
+	unsigned i;
+
+	store_file("f", 1, 8 * BLOCK);
+	journal_make("journal.0", true);
+	journal.super.length_bytes = CMEK_JOURNAL_RECORDS_AT + 6 * 12288;
+	write_super(); /* sequence 2: the tail is record 1 */
+	for (i = 0; i < 8; i++) {
+		if (i == 6)
+			journal.off = CMEK_JOURNAL_RECORDS_AT; /* over the first two */
+		offs[i] = journal.off;
+		about("f", 1, 8 * BLOCK, 0, true);
+		page(0, 1, i + 1);
+		block(i, BLOCK, i + 1);
+		record();
+	}
+	if (_i == 1)
+		junk_at(offs[4], 8);
+	if (_i != 2)
+		junk_at(JF_UNIT, 100);
+	if (_i > 0) { /* with both superblocks good it can't be */
+		if (_i == 2)
+			write_super(), journal.super.sequence--, write_super();
+		check_fails(EUCLEAN, CMEK_E_TAMPERED);
+		return;
+	}
+	ck_assert_uint_eq(replay().records, 6);
+	check_page("f", 0, 1, 8);
+	for (i = 0; i < 8; i++)
+		check_block("f", i, BLOCK, i < 2 ? 0 : i + 1);
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* Only journal.N is a journal, and they go by their numbers. */
+START_TEST(order_of_journals)
+{
+	static const char *const names[] = { "journal.10", "journal.9", "journal.2" };
+	unsigned i;
+	int fd;
+
+	store_file("f", 1, BLOCK);
+	for (i = 0; i < UNIT_ROWS(names); i++) {
+		journal_make(names[i], true);
+		about("f", 1, BLOCK, 0, true);
+		page(0, 1, 10 - i);
+		record();
+		close(journal.fd);
+	}
+	journal.fd = -1;
+	fd = openat(store.meta_fd, "journal.0.bak", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_eq(cmek_pwrite_full(fd, "no journal", 10, 0), 0);
+	close(fd);
+	ck_assert_int_eq(symlinkat("journal.2", store.meta_fd, "journal.02"), 0);
+	ck_assert_uint_eq(replay().journals, 3);
+	check_page("f", 0, 1, 10);
+}
+END_TEST
+
 START_TEST(bad_superblocks)
 {
 	struct cmek_error err = CMEK_ERROR_INIT;
@@ -787,7 +1208,7 @@ START_TEST(bad_superblocks)
 	make_two_files();
 	ck_assert_int_eq(cmek_pwrite_full(journal.fd, junk, sizeof(junk), 0), 0);
 	ck_assert_int_eq(cmek_pwrite_full(journal.fd, junk, sizeof(junk), JF_UNIT), 0);
-	ck_assert_int_eq(jf_replay(&store, BLOCK, _i, &result, &err), -EBADMSG);
+	ck_assert_int_eq(jf_replay(&store, BLOCK, _i, &result, &err), -EUCLEAN);
 	ck_assert_int_eq(err.kind, CMEK_E_TAMPERED);
 	check_page("a", 0, 1, 0);
 }
@@ -805,7 +1226,7 @@ START_TEST(journal_of_another_volume)
 	params.volume[0] = 0xff;
 	if (_i == 0)
 		memcpy(params.volume, jf_volume, sizeof(params.volume));
-	ck_assert_int_eq(cmek_replay(_i == 0 ? other : store.ring, &params, &result, &err), -EBADMSG);
+	ck_assert_int_eq(cmek_replay(_i == 0 ? other : store.ring, &params, &result, &err), -EUCLEAN);
 	ck_assert_int_eq(err.kind, CMEK_E_TAMPERED);
 	check_page("a", 0, 1, 0);
 	cmek_keyring_free(other);
@@ -939,12 +1360,17 @@ int main(void)
 	tcase_add_test(tcase, new_id_outdates);
 	tcase_add_test(tcase, emptied);
 	tcase_add_test(tcase, touch_rolls_back);
+	tcase_add_loop_test(tcase, parts, 0, 4);
+	tcase_add_test(tcase, touch_between_parts);
 	tcase_add_test(tcase, in_place_and_punch_outdate);
-	tcase_add_test(tcase, punch_outdates_pages);
 	tcase_add_test(tcase, moved_and_gone);
 	tcase_add_test(tcase, copied_store);
 	tcase_add_loop_test(tcase, bad_path, 0, UNIT_ROWS(bad_paths));
 	tcase_add_test(tcase, other_file_id);
+	tcase_add_loop_test(tcase, renamed_in_copy, 0, 2);
+	tcase_add_test(tcase, renamed_between_records);
+	tcase_add_loop_test(tcase, new_id_by_path, 0, 3);
+	tcase_add_test(tcase, lost_for_each_journal);
 	tcase_add_loop_test(tcase, torn_first_page, 0, 2);
 	tcase_add_test(tcase, twice);
 	tcase_add_loop_test(tcase, interrupted, 0, 16);
@@ -952,7 +1378,15 @@ int main(void)
 	tcase_add_loop_test(tcase, torn_record, 0, UNIT_ROWS(torn_at));
 	tcase_add_test(tcase, old_records_behind);
 	tcase_add_loop_test(tcase, wraps, 0, 2);
+	tcase_add_loop_test(tcase, damaged_record, 0, 4 * (int)UNIT_ROWS(hits));
+	tcase_add_test(tcase, damaged_round_the_ring);
+	tcase_add_loop_test(tcase, unreadable_record, 0, 4);
+	tcase_add_test(tcase, salvage_of_what_is_whole);
+	tcase_add_test(tcase, salvage_without_superblock);
 	tcase_add_test(tcase, one_bad_superblock);
+	tcase_add_loop_test(tcase, unreadable_superblock, 0, 4);
+	tcase_add_loop_test(tcase, newer_superblock_bad, 0, 3);
+	tcase_add_test(tcase, order_of_journals);
 	tcase_add_loop_test(tcase, bad_superblocks, 0, 2);
 	tcase_add_loop_test(tcase, journal_of_another_volume, 0, 2);
 	tcase_add_loop_test(tcase, no_file, 0, 2);

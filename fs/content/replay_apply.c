@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Last states into the store: by handle, by path, or by looking at every file there is. Blocks and pages are written as
+ * the sealed bytes they are; nothing is decrypted, and what a record is is not known here.
+ */
+#include "config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "fs/content/block_map.h"
+#include "fs/content/content.h"
+#include "fs/content/journal.h"
+#include "fs/content/map_page.h"
+#include "fs/content/replay_apply.h"
+
+static bool by_handle(const struct cmek_replay_apply *apply, const struct cmek_last_state *state)
+{
+	return apply->log->handles && state->handle.len > 0;
+}
+
+static int open_flags(const struct cmek_replay_apply *apply)
+{
+	return (apply->write ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+}
+
+static int open_by_handle(const struct cmek_replay_apply *apply, const struct cmek_last_state *state)
+{
+	union {
+		struct file_handle h;
+		uint8_t room[sizeof(struct file_handle) + CMEK_HANDLE_MAX];
+	} u;
+	int fd;
+
+	u.h.handle_bytes = state->handle.len;
+	u.h.handle_type = (int)state->handle.type;
+	memcpy(u.h.f_handle, state->handle.bytes, state->handle.len);
+	fd = open_by_handle_at(apply->params->store_fd, &u.h, open_flags(apply));
+	return fd < 0 ? -errno : fd;
+}
+
+/* Component by component, so that no symlink in the store leads out of it. */
+static int open_by_path(const struct cmek_replay_apply *apply, const char *path)
+{
+	int store = apply->params->store_fd, dir = store, fd = -ENOENT;
+	char name[NAME_MAX + 1];
+
+	while (*path != 0) {
+		size_t len = strcspn(path, "/");
+		bool last = path[len] == 0;
+
+		if (len == 0 || len > NAME_MAX || (path[0] == '.' && (len == 1 || (len == 2 && path[1] == '.'))))
+			fd = -EINVAL;
+		else {
+			memcpy(name, path, len);
+			name[len] = 0;
+			fd = openat(dir, name, last ? open_flags(apply) : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			if (fd < 0)
+				fd = -errno;
+		}
+		if (dir != store)
+			(void)close(dir);
+		if (fd < 0 || last)
+			return fd;
+		dir = fd;
+		path += len + 1;
+	}
+	if (dir != store)
+		(void)close(dir);
+	return -ENOENT;
+}
+
+/* ---- one file ---- */
+
+/* The id in the first page of a stored file. -ENODATA: it has none, or not a whole one. */
+static int read_id(int fd, uint64_t stored_size, uint8_t id[CMEK_FILE_ID_LEN])
+{
+	uint8_t page[CMEK_MAP_BYTES];
+	struct cmek_map_head head;
+
+	if (stored_size <= CMEK_MAP_BYTES)
+		return -ENODATA;
+	if (cmek_pread_full(fd, page, sizeof(page), 0) != (ssize_t)sizeof(page))
+		return -EIO;
+	if (cmek_map_head_decode(page, &head) < 0)
+		return -ENODATA;
+	memcpy(id, head.file_id, CMEK_FILE_ID_LEN);
+	return 0;
+}
+
+/*
+ * It is the file that the records mean: a regular file with one of their ids. A torn first page is what replay is there
+ * to mend; a whole one of another file is not ours to overwrite. Of new content the handle alone may tell.
+ */
+static int check_identity(const struct cmek_replay_apply *apply, const struct cmek_last_state *state, int fd,
+			  struct stat *ret_st)
+{
+	uint8_t id[CMEK_FILE_ID_LEN];
+	int r;
+
+	if (fstat(fd, ret_st) < 0)
+		return -errno;
+	if (!S_ISREG(ret_st->st_mode))
+		return -ENOENT;
+	if (state->new_id && by_handle(apply, state))
+		return 0;
+	r = read_id(fd, (uint64_t)ret_st->st_size, id);
+	if (r == 0 && !cmek_last_state_has_id(state, id))
+		r = -ENOENT;
+	return r == -ENODATA ? 0 : r;
+}
+
+static int compare_images(const void *a, const void *b)
+{
+	const struct cmek_last_image *x = *(const struct cmek_last_image *const *)a;
+	const struct cmek_last_image *y = *(const struct cmek_last_image *const *)b;
+
+	return x->journal_off < y->journal_off ? -1 : x->journal_off > y->journal_off;
+}
+
+static int copy_image(const struct cmek_replay_apply *apply, const struct cmek_last_image *image, int fd)
+{
+	uint32_t block_size = apply->params->block_size;
+	uint64_t index = image->place >> 1;
+	uint8_t buf[CMEK_BLOCK_MAX];
+	ssize_t n;
+
+	n = cmek_pread_full(apply->log->fd, buf, image->len, image->journal_off);
+	if (n != (ssize_t)image->len)
+		return n < 0 ? (int)n : -EIO;
+	*(image->place & 1 ? &apply->result->pages : &apply->result->blocks) += 1;
+	return cmek_pwrite_full(fd, buf, image->len, image->place & 1 ? cmek_map_stored_off(block_size, index) :
+									cmek_block_stored_off(block_size, index));
+}
+
+/* In the order of the journal, which is mostly that of the file, too. */
+static int copy_images(const struct cmek_replay_apply *apply, const struct cmek_last_state *state, int fd)
+{
+	const struct cmek_last_image **order = calloc(state->n_used + 1, sizeof(const struct cmek_last_image *));
+	size_t i, n = 0;
+	int r = 0;
+
+	if (order == NULL)
+		return -ENOMEM;
+	for (i = 0; i < state->n_slots; i++)
+		if (state->images[i].len > 0)
+			order[n++] = state->images + i;
+	qsort(order, n, sizeof(*order), compare_images);
+	for (i = 0; r == 0 && i < n; i++)
+		r = copy_image(apply, order[i], fd);
+	free(order);
+	return r;
+}
+
+static int write_state(const struct cmek_replay_apply *apply, const struct cmek_last_state *state, int fd)
+{
+	off_t want = (off_t)cmek_stored_size(apply->params->block_size, state->plain_size);
+	struct timespec ts[2] = { { 0, UTIME_OMIT }, state->mtime };
+	int r = copy_images(apply, state, fd);
+
+	if (r == 0 && ftruncate(fd, want) < 0)
+		r = -errno;
+	if (r == 0 && state->has_mtime && futimens(fd, ts) < 0)
+		r = -errno;
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	return r;
+}
+
+/* Applies to an open file, which is closed; counts what came of it. -ENOENT: it is another file. */
+static int apply_to(struct cmek_replay_apply *apply, struct cmek_last_state *state, int fd)
+{
+	struct stat st;
+	int r = check_identity(apply, state, fd, &st);
+
+	if (r == 0 && apply->write)
+		r = write_state(apply, state, fd);
+	(void)close(fd); /* it was flushed */
+	if (r < 0)
+		return r;
+	state->dev = st.st_dev;
+	state->ino = st.st_ino;
+	state->sought = false;
+	apply->result->files++;
+	apply->result->rolled_back += state->unfinished;
+	return 0;
+}
+
+/* What was opened is not there, or is something else. */
+static bool is_elsewhere(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EINVAL || r == -EISDIR;
+}
+
+static int apply_state(struct cmek_replay_apply *apply, struct cmek_last_state *state)
+{
+	bool handle = by_handle(apply, state);
+	int fd = handle ? open_by_handle(apply, state) : open_by_path(apply, state->path);
+	int r = fd < 0 ? fd : apply_to(apply, state, fd);
+
+	if (handle && fd == -ESTALE)
+		apply->result->gone++;
+	else if (handle && is_elsewhere(r))
+		apply->lost++;
+	else if (handle ? fd == -EPERM : is_elsewhere(r))
+		/* Not everybody may open handles; and a path leads elsewhere when the file was renamed later. */
+		state->sought = true;
+	else
+		return r;
+	return 0;
+}
+
+/* ---- files that have to be looked for ---- */
+
+static struct cmek_last_state *find_sought(const struct cmek_replay_apply *apply, struct cmek_last_states *states,
+					   const struct cmek_file_handle *handle, const uint8_t *id)
+{
+	struct cmek_last_state *state;
+
+	for (state = states->first; state != NULL; state = state->next) {
+		const struct cmek_file_handle *h = &state->handle;
+
+		if (!state->sought)
+			continue;
+		if (by_handle(apply, state) ? h->type == handle->type && h->len == handle->len &&
+						      memcmp(h->bytes, handle->bytes, h->len) == 0 :
+					      id != NULL && cmek_last_state_has_id(state, id))
+			return state;
+	}
+	return NULL;
+}
+
+/* One name of a directory, a regular file's: if that is sought it is brought to its state. */
+static int visit_file(struct cmek_replay_apply *apply, struct cmek_last_states *states, int dir, const char *name,
+		      uint64_t stored_size)
+{
+	struct cmek_file_handle handle = { .len = 0 };
+	uint8_t id[CMEK_FILE_ID_LEN];
+	struct cmek_last_state *state;
+	bool has_id = false;
+	int r = 0, fd;
+
+	if (apply->log->handles) {
+		fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			return errno == ENOENT ? 0 : -errno;
+		r = cmek_handle_of(fd, &handle);
+	} else {
+		fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			return errno == ENOENT ? 0 : -errno;
+		has_id = read_id(fd, stored_size, id) == 0;
+	}
+	(void)close(fd);
+	state = r == 0 ? find_sought(apply, states, &handle, has_id ? id : NULL) : NULL;
+	if (state == NULL)
+		return r;
+	fd = openat(dir, name, open_flags(apply));
+	return fd < 0 ? -errno : apply_to(apply, state, fd);
+}
+
+/* The directory fd, which is closed, and all below it. */
+static int visit_dir(struct cmek_replay_apply *apply, struct cmek_last_states *states, int fd)
+{
+	DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+	struct stat st;
+	int sub, r = 0;
+
+	if (dir == NULL) {
+		r = -errno;
+		(void)close(fd);
+		return r;
+	}
+	while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		    strcmp(entry->d_name, ".cmekfs") == 0 ||
+		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (S_ISREG(st.st_mode)) {
+			r = visit_file(apply, states, fd, entry->d_name, (uint64_t)st.st_size);
+		} else if (S_ISDIR(st.st_mode)) {
+			sub = openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			r = sub >= 0 ? visit_dir(apply, states, sub) : -errno;
+		}
+	}
+	if (r == 0 && errno != 0)
+		r = -errno;
+	(void)closedir(dir);
+	return r;
+}
+
+/*
+ * Files that can't be opened by handle, which needs CAP_DAC_READ_SEARCH: the handles of the store's files tell. One that
+ * is nowhere was deleted, like one whose handle is stale. In a copy of the store, files that are not at their path: the
+ * ids in their first pages tell; one that is nowhere is lost. What can't be read ends the search: all may be there.
+ */
+static int apply_sought(struct cmek_replay_apply *apply, struct cmek_last_states *states)
+{
+	struct cmek_last_state *state;
+	bool any = false;
+	int fd, r;
+
+	for (state = states->first; state != NULL; state = state->next)
+		any = any || state->sought;
+	if (!any)
+		return 0;
+	fd = openat(apply->params->store_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = fd >= 0 ? visit_dir(apply, states, fd) : -errno;
+	for (state = states->first; r == 0 && state != NULL; state = state->next)
+		if (state->sought)
+			*(by_handle(apply, state) ? &apply->result->gone : &apply->lost) += 1;
+	return r;
+}
+
+int cmek_replay_apply(struct cmek_replay_apply *apply, struct cmek_last_states *states)
+{
+	struct cmek_last_state *state;
+	int r = 0;
+
+	for (state = states->first; r == 0 && state != NULL; state = state->next)
+		r = apply_state(apply, state);
+	if (r == 0)
+		r = apply_sought(apply, states);
+	apply->result->lost += apply->lost;
+	return r;
+}
