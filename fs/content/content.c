@@ -168,6 +168,17 @@ int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *
 	return 0;
 }
 
+void cmek_content_stat(const struct cmek_content *content, struct stat *st)
+{
+	const struct cmek_last_state *over = cmek_overlay_find(content->params.overlay, st->st_dev, st->st_ino);
+
+	if (over == NULL)
+		return;
+	st->st_size = (off_t)over->plain_size;
+	if (over->has_mtime)
+		st->st_mtim = over->mtime;
+}
+
 int cmek_content_free(struct cmek_content *content)
 {
 	int r, journal_r;

@@ -21,6 +21,8 @@
  */
 struct cmek_content;
 struct cmek_ofile;
+struct cmek_overlay;
+struct stat;
 
 /* What the content layer asks of its host (the mount). Called with no lock held that the host could need. */
 struct cmek_content_host {
@@ -39,6 +41,7 @@ struct cmek_content_host {
 struct cmek_content_params {
 	uint32_t block_size;      /* 4096..65536, a power of two */
 	bool read_only;           /* nothing is ever written */
+	const struct cmek_overlay *overlay; /* read_only: what a replay would have written (cmek_replay_overlay()); borrowed */
 	uint64_t held_max_bytes;  /* encrypted changes held in memory before writers wait; 0 = 64 MiB */
 	uint64_t map_cache_bytes; /* decoded map pages kept; 0 = 64 MiB */
 	unsigned commit_ms;       /* changes go to the store after this at the latest; 0 = 5000 */
@@ -97,17 +100,6 @@ int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uin
 int cmek_content_write_back(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off);
 int cmek_content_truncate(struct cmek_ofile *file, uint64_t size);
 /*
- * fallocate(2): mode 0 (the range gets room in the store, and the file at least that size), FALLOC_FL_KEEP_SIZE,
- * FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE with and without it; others, and room where the
- * store has no such call: -EOPNOTSUPP. len 0: -EINVAL. Otherwise as cmek_content_write_back(): the time is not set.
- */
-int cmek_content_fallocate(struct cmek_ofile *file, int mode, uint64_t off, uint64_t len);
-/*
- * lseek(2) with SEEK_DATA or SEEK_HOLE, in whole blocks: -ENXIO behind the end, or behind the last data. Of what the host
- * still has in a cache above this layer it knows nothing.
- */
-int cmek_content_seek(struct cmek_ofile *file, int whence, uint64_t off, uint64_t *ret_off);
-/*
  * All changes durable, and every error that was not told yet (it stays until the last close). With a journal the store
  * file itself is flushed only when its metadata is not known to be durable: the first time after an opening, and after
  * cmek_ofile_metadata_changed().
@@ -138,6 +130,12 @@ uint64_t cmek_ofile_size(const struct cmek_ofile *file);
 bool cmek_ofile_mtime(struct cmek_ofile *file, struct timespec *ret_mtime);
 /* The user set the modification time: later deferred writes keep it. */
 void cmek_ofile_set_mtime(struct cmek_ofile *file, struct timespec mtime);
+
+/*
+ * What an overlay says of a regular file that nobody has open: *st has dev and ino of the store file, and gets the size
+ * and the mtime of its last state. Does nothing without an overlay.
+ */
+void cmek_content_stat(const struct cmek_content *content, struct stat *st);
 
 /* Plain size of a closed file from its stored size (doc/format.md section 5.1); no I/O. */
 uint64_t cmek_content_plain_size(uint32_t block_size, uint64_t stored_size);

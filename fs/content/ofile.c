@@ -40,7 +40,7 @@ static void ofile_destroy(struct cmek_ofile *file)
 {
 	bool failed = cmek_commit_needed(file);
 
-	cmek_group_drop_range(file, 0, UINT64_MAX);
+	cmek_group_drop_from(file, 0);
 	cmek_absent_done(&file->absent);
 	cmek_commit_drop_records(file, !failed);
 	free(file->path);
@@ -247,6 +247,7 @@ static int open_fd_locked(struct cmek_ofile *file, int fd)
 {
 	struct cmek_content *content = file->content;
 	struct stat st;
+	bool empty;
 	int r;
 
 	if (file->fd >= 0)
@@ -267,13 +268,17 @@ static int open_fd_locked(struct cmek_ofile *file, int fd)
 		return r;
 	}
 	file->fd = fd;
-	file->size = cmek_content_plain_size(content->params.block_size, (uint64_t)st.st_size);
+	file->over = cmek_overlay_find(content->params.overlay, st.st_dev, st.st_ino);
+	empty = file->over != NULL ? file->over->plain_size == 0 : st.st_size == 0;
+	st.st_size = (off_t)cmek_content_plain_size(content->params.block_size, (uint64_t)st.st_size);
+	cmek_content_stat(content, &st);
+	file->size = (uint64_t)st.st_size;
 	/* From here on writes move the store's, and this one is the truth. */
 	(void)pthread_mutex_lock(&file->dirty_lock);
 	file->mtime = st.st_mtim;
 	file->mtime_valid = true;
 	(void)pthread_mutex_unlock(&file->dirty_lock);
-	atomic_store(&file->loaded, st.st_size == 0); /* an empty file has nothing to load */
+	atomic_store(&file->loaded, empty); /* it has nothing to load */
 	return 0;
 }
 
@@ -312,6 +317,22 @@ int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, struct cmek_seal_ri
 	return r < 0 ? r : cmek_key_cache_get(file->content->keys, ret_right->dek, ret_right->salt, file->file_id, ret_key);
 }
 
+/* Stored bytes from the overlay, if it has that place, else from the store. */
+static ssize_t read_stored(struct cmek_ofile *file, uint64_t place, uint64_t stored_off, void *buf, size_t len)
+{
+	const struct cmek_last_image *image = file->over != NULL ? cmek_last_image_find(file->over, place) : NULL;
+
+	return image != NULL ? cmek_overlay_read(file->content->params.overlay, image, buf, len) :
+			       cmek_pread_full(file->fd, buf, len, stored_off);
+}
+
+ssize_t cmek_ofile_read_block(struct cmek_ofile *file, uint64_t block, void *buf, size_t len)
+{
+	uint64_t stored_off = cmek_block_stored_off(file->content->params.block_size, block);
+
+	return read_stored(file, CMEK_PLACE_BLOCK(block), stored_off, buf, len);
+}
+
 int cmek_ofile_read_page(struct cmek_ofile *file, uint64_t group, struct cmek_map_head *ret_head,
 			 uint8_t ret_entries[CMEK_MAP_ENTRIES_BYTES], struct cmek_map_trailer *ret_trailer)
 {
@@ -321,7 +342,7 @@ int cmek_ofile_read_page(struct cmek_ofile *file, uint64_t group, struct cmek_ma
 	ssize_t n;
 	int r;
 
-	n = cmek_pread_full(file->fd, page, sizeof(page), cmek_map_stored_off(block_size, group));
+	n = read_stored(file, CMEK_PLACE_PAGE(group), cmek_map_stored_off(block_size, group), page, sizeof(page));
 	if (n < 0)
 		return (int)n;
 	if (n < (ssize_t)sizeof(page))
@@ -350,7 +371,7 @@ static int load_locked(struct cmek_ofile *file)
 
 	if (fstat(file->fd, &st) < 0)
 		return -errno;
-	if (st.st_size >= (off_t)CMEK_MAP_BYTES)
+	if (st.st_size >= (off_t)CMEK_MAP_BYTES || file->over != NULL)
 		r = cmek_ofile_read_page(file, 0, &head, entries, &trailer);
 	if (r == -EBADMSG && st.st_size == (off_t)CMEK_MAP_BYTES)
 		r = -ENODATA; /* a page and nothing behind it, never sealed: what a crash leaves of a new file */
@@ -365,7 +386,7 @@ static int load_locked(struct cmek_ofile *file)
 		file->size = file->sealed_size = trailer.plain_size;
 		file->has_id = file->id_logged = true;
 	}
-	if (cmek_content_plain_size(block_size, (uint64_t)st.st_size) != file->size)
+	if (file->over == NULL && cmek_content_plain_size(block_size, (uint64_t)st.st_size) != file->size)
 		atomic_store(&file->size_check, CMEK_SIZE_WRONG);
 	if ((uint64_t)st.st_size > cmek_stored_size(block_size, file->size) && file->writable) {
 		if (ftruncate(file->fd, (off_t)cmek_stored_size(block_size, file->size)) < 0)

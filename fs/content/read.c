@@ -51,7 +51,7 @@ static int block_read(struct cmek_group *group, struct key_memo *memo, uint64_t 
 		return r;
 	if (held != NULL)
 		return held->len == len ? cmek_block_open(memo->key, entry, block, held->data, len, plain) : -EBADMSG;
-	n = cmek_pread_full(file->fd, plain, len, cmek_block_stored_off(file->content->params.block_size, block));
+	n = cmek_ofile_read_block(file, block, plain, len);
 	if (n < 0)
 		return (int)n;
 	if (n < (ssize_t)len)
@@ -71,9 +71,11 @@ int cmek_block_read_locked(struct cmek_group *group, uint64_t block, uint32_t le
 /* Number of blocks from i on, at most n, that lie in the store one behind the other. */
 static unsigned stored_run(struct cmek_group *group, unsigned i, unsigned n)
 {
+	uint64_t block = group->index * CMEK_GROUP_BLOCKS + i;
 	unsigned run = 0;
 
-	while (run < n && group->held[i + run] == NULL && !cmek_entry_is_hole(cmek_group_entry(group, i + run)))
+	while (run < n && group->held[i + run] == NULL && !cmek_entry_is_hole(cmek_group_entry(group, i + run)) &&
+	       !cmek_ofile_is_overlaid(group->file, block + run))
 		run++;
 	return run;
 }

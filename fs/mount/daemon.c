@@ -146,7 +146,25 @@ static int open_meta(struct daemon *d, struct cmek_error *err)
 	return 0;
 }
 
-/* Before anything reads the store: what the last mount promised and had no time to write in place. */
+static void tell_replayed(const struct daemon *d, const struct cmek_replay_result *result)
+{
+	if (d->overlay)
+		cmek_log(CMEK_LOG_WARNING,
+			 "the last mount did not end in order: changes of %" PRIu64 " files are read from its journal, the next "
+			 "read-write mount brings them into the store; %" PRIu64 " deleted since, %" PRIu64 " not found",
+			 result->files, result->gone, result->lost);
+	else if (result->journals > 0)
+		cmek_log(CMEK_LOG_NOTICE,
+			 "replayed the journal: %" PRIu64 " records, %" PRIu64 " files, %" PRIu64 " map pages, %" PRIu64
+			 " blocks; %" PRIu64 " files back to their last size, %" PRIu64 " deleted since, %" PRIu64 " not found",
+			 result->records, result->files, result->pages, result->blocks, result->rolled_back, result->gone,
+			 result->lost);
+}
+
+/*
+ * Before anything reads the store: what the last mount promised and had no time to write in place. When that can't be
+ * written now, the mount is read-only and shows it all the same.
+ */
 static int replay(struct daemon *d, struct cmek_error *err)
 {
 	const struct cmek_volhdr *hdr = cmek_volhdr_store_header(d->header);
@@ -154,31 +172,32 @@ static int replay(struct daemon *d, struct cmek_error *err)
 		.store_fd = d->store_fd,
 		.meta_fd = d->meta_fd,
 		.block_size = hdr->block_size,
-		.dry_run = d->read_only,
+		.salvage = d->opts->salvage,
 		.report = report_line,
 	};
-	struct cmek_replay_result result;
-	int rc;
+	struct cmek_replay_result result = { .journals = 0 };
+	int rc = 0;
 
 	memcpy(params.volume, hdr->uuid, sizeof(params.volume));
-	rc = cmek_replay(d->ring, &params, &result, err);
+	if (!d->read_only)
+		rc = cmek_replay(d->ring, &params, &result, err);
+	if (rc != 0 && result.store_failed) {
+		cmek_log(CMEK_LOG_ERROR, "%s; mounting read-only, the journal stays", err->text);
+		cmek_error_clear(err);
+		d->read_only = true;
+	}
+	if (d->read_only)
+		rc = cmek_replay_overlay(d->ring, &params, &d->overlay, &result, err);
+	if (rc == -EUCLEAN && !params.salvage)
+		cmek_log(CMEK_LOG_ERROR, "a damaged journal: with -o ro,salvage the volume can be looked at and copied without "
+					 "a change, with -o salvage it goes on with what is whole");
 	if (rc != 0) {
 		cmek_error_prefix(err, "%s", d->opts->store);
 		return rc;
 	}
-	if (result.journals > 0 && d->read_only)
-		return cmek_error_set(err, CMEK_E_BUSY, EROFS,
-				      "%s: the last mount did not end in order, its journal has changes of %" PRIu64
-				      " files that have to be replayed by a read-write mount first",
-				      d->opts->store, result.files);
-	if (result.journals > 0) {
-		cmek_log(CMEK_LOG_NOTICE,
-			 "replayed the journal: %" PRIu64 " records, %" PRIu64 " files, %" PRIu64 " map pages, %" PRIu64
-			 " blocks; %" PRIu64 " files back to their last size, %" PRIu64 " deleted since, %" PRIu64 " not found",
-			 result.records, result.files, result.pages, result.blocks, result.rolled_back, result.gone,
-			 result.lost);
+	tell_replayed(d, &result);
+	if (result.journals > 0)
 		cmek_keyring_new_session(d->ring);
-	}
 	return 0;
 }
 
@@ -204,6 +223,7 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	struct cmek_content_params content_params = {
 		.block_size = hdr->block_size,
 		.read_only = d->read_only,
+		.overlay = d->overlay,
 		.held_max_bytes = d->opts->held_max_bytes,
 		.map_cache_bytes = d->opts->map_cache_bytes,
 		.commit_ms = d->opts->commit_ms,
@@ -223,11 +243,6 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	int fd, rc;
 
 	memcpy(content_params.volume, hdr->uuid, sizeof(content_params.volume));
-	rc = open_meta(d, err);
-	if (rc == 0)
-		rc = replay(d, err);
-	if (rc != 0)
-		return rc;
 	content_params.meta_fd = d->meta_fd;
 	rc = cmek_tree_new(d->store_fd, d->ring, &tree_params, &d->tree, err);
 	if (rc != 0)
@@ -290,6 +305,7 @@ static int finish(struct daemon *d, struct cmek_error *err)
 		rc = cmek_tree_syncfs(d->tree);
 	if (rc != 0)
 		rc = cmek_error_sys(err, -rc, "writing the last changes to the store");
+	cmek_overlay_free(d->overlay);
 	cmek_tree_free(d->tree);
 	cmek_keyring_free(d->ring);
 	cmek_volhdr_store_close(d->header);
@@ -342,6 +358,11 @@ int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int age
 		rc = open_store(&d, &err);
 	if (rc == 0)
 		rc = unlock(&d, &err);
+	if (rc == 0)
+		rc = open_meta(&d, &err);
+	/* before the mount, so that what is mounted read-only is so from the start */
+	if (rc == 0)
+		rc = replay(&d, &err);
 	if (rc == 0)
 		rc = receive_device(&d, &device_fd, &err);
 	if (rc == 0)

@@ -28,6 +28,7 @@ struct daemon {
 	struct cmek_keyring *ring;
 	struct cmek_tree *tree;
 	struct cmek_content *content;
+	struct cmek_overlay *overlay; /* the journal's changes, where a read-only mount can't write them; mostly NULL */
 	struct cmek_session *session;
 	struct cmek_control *control;
 	pthread_t listener;

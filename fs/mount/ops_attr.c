@@ -17,6 +17,7 @@ void cmek_ops_overlay(const struct cmek_ops *ops, uint64_t node, struct stat *st
 
 	if (!S_ISREG(st->st_mode))
 		return;
+	cmek_content_stat(ops->content, st);
 	file = cmek_ofile_find(ops->content, node);
 	if (!file)
 		return;

@@ -30,6 +30,7 @@ enum verb {
 	READ_ONLY,    /* n: the new state */
 	WRITEBACK,    /* n */
 	JOURNAL,      /* n */
+	SALVAGE,      /* n */
 	ALLOW_OTHER,  /* n */
 	ALLOW_ROOT,   /* n */
 	UNLOCKED,     /* n */
@@ -58,6 +59,7 @@ static const struct option_row option_table[] = {
 	{ "nowriteback", WRITEBACK, false, 0, 0 },
 	{ "journal", JOURNAL, false, 1, 0 },
 	{ "nojournal", JOURNAL, false, 0, 0 },
+	{ "salvage", SALVAGE, false, 1, 0 },
 	{ "allow_other", ALLOW_OTHER, false, 1, 0 },
 	{ "noallow_other", ALLOW_OTHER, false, 0, 0 },
 	{ "allow_root", ALLOW_ROOT, false, 1, 0 },
@@ -122,7 +124,8 @@ static const char usage_text[] =
 	"       keystore=FILE, config=FILE\n"
 	"       allow_other, noallow_other, allow_root\n"
 	"       commit=SECONDS, held_max=SIZE, map_cache=SIZE, max_threads=N\n"
-	"       nojournal, journal_size=SIZE, nowriteback, unlocked_memory, fsname=NAME\n"
+	"       nojournal, journal_size=SIZE, salvage, nowriteback, unlocked_memory\n"
+	"       fsname=NAME\n"
 	"       suid, nosuid, dev, nodev, exec, noexec, sync, dirsync, noatime\n"
 	"  -h, --help         show this text\n"
 	"  -V, --version      show the version\n";
@@ -189,6 +192,9 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 		return 0;
 	case JOURNAL:
 		opts->journal = row->n;
+		return 0;
+	case SALVAGE:
+		opts->salvage = row->n;
 		return 0;
 	case ALLOW_OTHER:
 		opts->allow_other = row->n;

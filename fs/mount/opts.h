@@ -27,6 +27,7 @@ struct cmek_mount_opts {
 	bool read_only;
 	bool writeback; /* the kernel may hold dirty pages (default) */
 	bool journal;   /* (default) */
+	bool salvage;   /* go on with what is whole of a damaged journal */
 	bool allow_other;
 	bool allow_root;
 	bool unlocked_memory; /* keys may live in memory that is not locked */

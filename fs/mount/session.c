@@ -112,8 +112,6 @@ static const struct fuse_lowlevel_ops lowlevel_ops = {
 	.readdirplus = cmek_op_readdirplus,
 	.releasedir = cmek_op_releasedir,
 	.fsyncdir = cmek_op_fsyncdir,
-	.fallocate = cmek_op_fallocate,
-	.lseek = cmek_op_lseek,
 	.statfs = cmek_op_statfs,
 };
 
@@ -156,9 +154,6 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	}
 	session->device_fd = device_fd;
 	device_fd = -1;
-	rc = params->writeback ? cmek_ops_seeks_start(&session->ops, session->fuse) : 0;
-	if (rc != 0)
-		goto out;
 	*ret_session = session;
 	session = NULL;
 out:
@@ -211,7 +206,6 @@ void cmek_session_stop(struct cmek_session *session)
 		quiet = poll(&device, 1, 0) == 0 ? quiet + 1 : 0;
 		sleep_tick();
 	}
-	cmek_ops_seeks_close(&session->ops);
 	fuse_session_exit(session->fuse);
 	/* The signal is lost if it comes between the runner's look at the flag and its wait, so it is sent until heeded. */
 	while (atomic_load(&session->running)) {
@@ -224,7 +218,6 @@ void cmek_session_free(struct cmek_session *session)
 {
 	if (!session)
 		return;
-	cmek_ops_seeks_end(&session->ops);
 	if (session->fuse)
 		fuse_session_destroy(session->fuse);
 	cmek_ops_done(&session->ops);
