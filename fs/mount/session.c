@@ -7,8 +7,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +18,7 @@
 #include "fs/mount/fuse.h"
 #include "fs/mount/ops.h"
 #include "fs/mount/session.h"
+#include "fs/mount/workers.h"
 
 #define DEFAULT_THREADS 10
 #define READAHEAD_MAX (1u << 20)
@@ -29,15 +28,13 @@
 #define STOP_TICK_MS 10
 #define STOP_QUIET_TICKS 10
 #define STOP_MAX_TICKS 1000
-/* Interrupts the thread that waits in the session's loop; the handler does nothing. */
-#define WAKE_SIGNAL SIGUSR1
 
 struct cmek_session {
 	struct cmek_ops ops; /* first: it is libfuse's user data, see from_ops() */
 	struct cmek_session_params params;
 	struct fuse_session *fuse;
 	int device_fd; /* owned by fuse */
-	pthread_t runner;
+	struct cmek_workers *workers;
 	atomic_bool running;
 	bool told_up;
 };
@@ -154,6 +151,11 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	}
 	session->device_fd = device_fd;
 	device_fd = -1;
+	session->workers = cmek_workers_new(session->fuse, params->max_threads ? params->max_threads : DEFAULT_THREADS);
+	if (!session->workers) {
+		rc = -ENOMEM;
+		goto out;
+	}
 	*ret_session = session;
 	session = NULL;
 out:
@@ -163,30 +165,14 @@ out:
 	return rc == 0 ? 0 : cmek_error_sys(err, -rc, "setting up the FUSE session");
 }
 
-static void on_wake(int sig)
-{
-	(void)sig;
-}
-
 int cmek_session_run(struct cmek_session *session)
 {
-	struct sigaction action = { .sa_handler = on_wake };
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
 	int rc;
 
-	if (!config)
-		return -ENOMEM;
-	fuse_loop_cfg_set_max_threads(config,
-				      session->params.max_threads ? session->params.max_threads : DEFAULT_THREADS);
-	/* One descriptor for all threads: a clone for each made no difference on two cores, in reads, writes and creates. */
-	fuse_loop_cfg_set_clone_fd(config, 0);
-	(void)sigaction(WAKE_SIGNAL, &action, NULL); /* can't fail with these arguments */
-	session->runner = pthread_self();
 	atomic_store(&session->running, true);
-	rc = fuse_session_loop_mt(session->fuse, config);
+	rc = cmek_workers_run(session->workers);
 	atomic_store(&session->running, false);
-	fuse_loop_cfg_destroy(config);
-	return rc > 0 ? -rc : rc;
+	return rc;
 }
 
 static void sleep_tick(void)
@@ -206,18 +192,14 @@ void cmek_session_stop(struct cmek_session *session)
 		quiet = poll(&device, 1, 0) == 0 ? quiet + 1 : 0;
 		sleep_tick();
 	}
-	fuse_session_exit(session->fuse);
-	/* The signal is lost if it comes between the runner's look at the flag and its wait, so it is sent until heeded. */
-	while (atomic_load(&session->running)) {
-		(void)pthread_kill(session->runner, WAKE_SIGNAL);
-		sleep_tick();
-	}
+	cmek_workers_stop(session->workers);
 }
 
 void cmek_session_free(struct cmek_session *session)
 {
 	if (!session)
 		return;
+	cmek_workers_free(session->workers);
 	if (session->fuse)
 		fuse_session_destroy(session->fuse);
 	cmek_ops_done(&session->ops);

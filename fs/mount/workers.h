@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_MOUNT_WORKERS_H
+#define CMEK_MOUNT_WORKERS_H
+
+#include "fs/mount/fuse.h"
+
+/* The threads that take requests from the connection and answer them, in place of fuse_session_loop_mt(). */
+struct cmek_workers;
+
+/* max_threads >= 1; threads begin as they are needed. NULL: no memory. */
+struct cmek_workers *cmek_workers_new(struct fuse_session *fuse, unsigned max_threads);
+
+/*
+ * Serves, with the caller as the first of the threads, until the file system is unmounted or cmek_workers_stop() is
+ * heeded, and every request that was taken has been dealt with: 0, else -errno of the connection.
+ */
+int cmek_workers_run(struct cmek_workers *workers);
+
+/* Makes run return; from another thread, while it runs. Takes no further request, waits for those that are being served. */
+void cmek_workers_stop(struct cmek_workers *workers);
+
+/* After run. NULL allowed. */
+void cmek_workers_free(struct cmek_workers *workers);
+
+#endif
