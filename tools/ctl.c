@@ -11,7 +11,7 @@
 #include "tools/ctl.h"
 
 static const struct cmek_ctl_verb groups[] = {
-	{ "header", "show a volume's header", cmek_ctl_header },
+	{ "header", "show, back up and restore a volume's header", cmek_ctl_header },
 	{ "key", "make, describe, rotate, disable and delete keys in their KMS", cmek_ctl_key },
 	{ "rewrap", "wrap a volume's key under the newest version of its keys", cmek_ctl_rewrap },
 	{ "slot", "add, remove and list a volume's key slots", cmek_ctl_slot },

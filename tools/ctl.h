@@ -27,6 +27,9 @@ int cmek_ctl_dispatch(struct cmek_tool *tool, const struct cmek_ctl_verb *verbs,
 int cmek_ctl_header(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv);
+/* cmekctl header backup, header restore (ctl_backup.c). */
+int cmek_ctl_header_backup(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
 int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);

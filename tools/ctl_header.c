@@ -159,7 +159,9 @@ static int run_dump(struct cmek_tool *tool, int argc, char **argv)
 int cmek_ctl_header(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_ctl_verb verbs[] = {
+		{ "backup", "put a copy of the header into a file", cmek_ctl_header_backup },
 		{ "dump", "show what the header says", run_dump },
+		{ "restore", "put the header of a backup in the place of the volume's", cmek_ctl_header_restore },
 		{ NULL, NULL, NULL },
 	};
 

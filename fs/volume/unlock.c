@@ -110,11 +110,10 @@ static int add_deks(const struct cmek_volhdr *hdr, struct cmek_keyring *ring, st
 	return 0;
 }
 
-/* The picked copy's slots, then its HMAC, then its DEKs. */
-static int unlock_copy(const struct cmek_volhdr_store *store, const struct cmek_unlock_params *params,
-		       struct cmek_keyring **ret_ring, struct cmek_error *err)
+/* The copy's slots, then its HMAC, then its DEKs. */
+int cmek_unlock_copy(const struct cmek_volhdr *hdr, const uint8_t *bytes, size_t len, const char *name,
+		     const struct cmek_unlock_params *params, struct cmek_keyring **ret_ring, struct cmek_error *err)
 {
-	const struct cmek_volhdr *hdr = cmek_volhdr_store_header(store);
 	struct cmek_keyring *ring = NULL;
 	struct cmek_secret *kek = NULL;
 	int ret;
@@ -125,8 +124,10 @@ static int unlock_copy(const struct cmek_volhdr_store *store, const struct cmek_
 	ret = cmek_keyring_new(hdr->uuid, &kek, &ring, err);
 	if (ret)
 		goto out;
-	ret = cmek_volhdr_store_verify(store, cmek_keyring_header_mac(ring), err);
-	if (!ret)
+	ret = cmek_volhdr_verify(bytes, len, cmek_keyring_header_mac(ring), err);
+	if (ret)
+		cmek_error_prefix(err, "%s", name);
+	else
 		ret = add_deks(hdr, ring, err);
 	if (ret)
 		goto out;
@@ -136,6 +137,17 @@ out:
 	cmek_keyring_free(ring);
 	cmek_secret_free(kek);
 	return ret;
+}
+
+/* The picked copy of the store. */
+static int unlock_picked(const struct cmek_volhdr_store *store, const struct cmek_unlock_params *params,
+			 struct cmek_keyring **ret_ring, struct cmek_error *err)
+{
+	size_t len = 0;
+	const char *name = NULL;
+	const uint8_t *bytes = cmek_volhdr_store_bytes(store, &len, &name);
+
+	return cmek_unlock_copy(cmek_volhdr_store_header(store), bytes, len, name, params, ret_ring, err);
 }
 
 static void repair(struct cmek_volhdr_store *store, const struct cmek_unlock_params *params)
@@ -167,7 +179,7 @@ int cmek_unlock(struct cmek_volhdr_store *store, const struct cmek_unlock_params
 			    "volume %s is not pinned on this host: that %s is its key is known from the volume "
 			    "itself alone",
 			    uuid, hdr->slots[0].resolved);
-	ret = unlock_copy(store, params, ret_ring, &first);
+	ret = unlock_picked(store, params, ret_ring, &first);
 	/*
 	 * The other copy is for damage and tampering only. A key that is disabled or out of reach must not send us to
 	 * an older header that another key still opens.
@@ -175,7 +187,7 @@ int cmek_unlock(struct cmek_volhdr_store *store, const struct cmek_unlock_params
 	if (ret &&
 	    (first.kind == CMEK_E_TAMPERED || first.kind == CMEK_E_BAD_FORMAT || first.kind == CMEK_E_MISMATCH) &&
 	    cmek_volhdr_store_unequal(store) && !cmek_volhdr_store_yield(store)) {
-		ret = unlock_copy(store, params, ret_ring, &second);
+		ret = unlock_picked(store, params, ret_ring, &second);
 		if (!ret)
 			cmek_report(&params->report,
 				    "a copy of the volume header is not to be trusted: %s; the other one is used",

@@ -38,4 +38,8 @@ struct cmek_unlock_params {
 int cmek_unlock(struct cmek_volhdr_store *store, const struct cmek_unlock_params *params,
 		struct cmek_keyring **ret_ring, struct cmek_error *err);
 
+/* The same for one copy alone that lies elsewhere: hdr is what was decoded from bytes, name says where, for messages. */
+int cmek_unlock_copy(const struct cmek_volhdr *hdr, const uint8_t *bytes, size_t len, const char *name,
+		     const struct cmek_unlock_params *params, struct cmek_keyring **ret_ring, struct cmek_error *err);
+
 #endif

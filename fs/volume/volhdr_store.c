@@ -44,6 +44,7 @@ struct cmek_volhdr_store {
 	enum cmek_store_access access;
 	struct copy copies[N_COPIES];
 	int picked;
+	bool none;    /* no copy is usable, or they belong to two volumes: none is picked */
 	bool yielded; /* the copy that is not picked was given up by the caller */
 };
 
@@ -255,8 +256,9 @@ static int take_locks(struct cmek_volhdr_store *store, struct cmek_error *err)
 	return 0;
 }
 
-int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const struct cmek_report *report,
-			   struct cmek_volhdr_store **ret_store, struct cmek_error *err)
+/* The metadata directory, the locks, and both copies as they are. */
+static int open_copies(int store_fd, enum cmek_store_access access, struct cmek_volhdr_store **ret_store,
+		       struct cmek_error *err)
 {
 	struct cmek_volhdr_store *store = calloc(1, sizeof(*store));
 	int i, ret;
@@ -268,15 +270,40 @@ int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const st
 	ret = open_meta(store_fd, &store->meta_fd, err);
 	if (!ret && access != CMEK_STORE_PEEK)
 		ret = take_locks(store, err);
-	if (!ret) {
-		for (i = 0; i < N_COPIES; i++)
-			load_copy(store->meta_fd, i, &store->copies[i]);
-		ret = pick(store, report, err);
-	}
 	if (ret) {
 		cmek_volhdr_store_close(store);
 		return ret;
 	}
+	for (i = 0; i < N_COPIES; i++)
+		load_copy(store->meta_fd, i, &store->copies[i]);
+	*ret_store = store;
+	return 0;
+}
+
+int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const struct cmek_report *report,
+			   struct cmek_volhdr_store **ret_store, struct cmek_error *err)
+{
+	struct cmek_volhdr_store *store = NULL;
+	int ret = open_copies(store_fd, access, &store, err);
+
+	if (!ret)
+		ret = pick(store, report, err);
+	if (ret) {
+		cmek_volhdr_store_close(store);
+		return ret;
+	}
+	*ret_store = store;
+	return 0;
+}
+
+int cmek_volhdr_store_open_any(int store_fd, struct cmek_volhdr_store **ret_store, struct cmek_error *err)
+{
+	struct cmek_volhdr_store *store = NULL;
+	int ret = open_copies(store_fd, CMEK_STORE_WRITE, &store, err);
+
+	if (ret)
+		return ret;
+	store->none = pick(store, NULL, NULL) != 0;
 	*ret_store = store;
 	return 0;
 }
@@ -288,18 +315,7 @@ enum cmek_store_access cmek_volhdr_store_access(const struct cmek_volhdr_store *
 
 const struct cmek_volhdr *cmek_volhdr_store_header(const struct cmek_volhdr_store *store)
 {
-	return store->copies[store->picked].hdr;
-}
-
-int cmek_volhdr_store_verify(const struct cmek_volhdr_store *store, const struct cmek_secret *mac_key,
-			     struct cmek_error *err)
-{
-	const struct copy *copy = &store->copies[store->picked];
-	int ret = cmek_volhdr_verify(copy->bytes, copy->len, mac_key, err);
-
-	if (ret)
-		cmek_error_prefix(err, "%s", copy_names[store->picked]);
-	return ret;
+	return store->none ? NULL : store->copies[store->picked].hdr;
 }
 
 int cmek_volhdr_store_yield(struct cmek_volhdr_store *store)
@@ -318,8 +334,9 @@ int cmek_volhdr_store_copy(const struct cmek_volhdr_store *store, struct cmek_vo
 	return cmek_volhdr_decode(copy->bytes, copy->len, ret_hdr, err);
 }
 
-const uint8_t *cmek_volhdr_store_bytes(const struct cmek_volhdr_store *store, size_t *ret_len)
+const uint8_t *cmek_volhdr_store_bytes(const struct cmek_volhdr_store *store, size_t *ret_len, const char **ret_name)
 {
+	*ret_name = copy_names[store->picked];
 	*ret_len = store->copies[store->picked].len;
 	return store->copies[store->picked].bytes;
 }
@@ -421,8 +438,8 @@ int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error 
 	return ret;
 }
 
-int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
-			     const struct cmek_secret *mac_key, struct cmek_error *err)
+int cmek_volhdr_store_put(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr, const struct cmek_secret *mac_key,
+			  struct cmek_error *err)
 {
 	int other = !store->picked, ret;
 	struct cmek_volhdr *proof = NULL;
@@ -434,10 +451,8 @@ int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr
 	if (ret)
 		return ret;
 	ret = check_not_stale(store, err);
-	if (ret)
-		goto out;
-	(*hdr)->sequence = store->copies[store->picked].hdr->sequence + 1;
-	ret = cmek_volhdr_encode(*hdr, mac_key, &bytes, &len, err);
+	if (!ret)
+		ret = cmek_volhdr_encode(*hdr, mac_key, &bytes, &len, err);
 	/* What can't be read back must not replace what can. */
 	if (!ret)
 		ret = cmek_volhdr_decode(bytes, len, &proof, err);
@@ -446,7 +461,7 @@ int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr
 	ret = put_copy(store, other, bytes, len, hdr, err);
 	if (!*hdr) {
 		store->picked = other;
-		store->yielded = false;
+		store->none = store->yielded = false;
 	}
 	if (!ret)
 		ret = put_copy(store, !other, bytes, len, &proof, err);
@@ -455,6 +470,13 @@ out:
 	cmek_volhdr_free(proof);
 	free(bytes);
 	return ret;
+}
+
+int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
+			     const struct cmek_secret *mac_key, struct cmek_error *err)
+{
+	(*hdr)->sequence = store->copies[store->picked].hdr->sequence + 1;
+	return cmek_volhdr_store_put(store, hdr, mac_key, err);
 }
 
 int cmek_volhdr_store_create(int meta_fd, const struct cmek_volhdr *hdr, const struct cmek_secret *mac_key,

@@ -52,17 +52,14 @@ void cmek_volhdr_store_close(struct cmek_volhdr_store *store); /* NULL allowed *
 enum cmek_store_access cmek_volhdr_store_access(const struct cmek_volhdr_store *store);
 /* The picked header, borrowed: valid until the store is closed, yielded or updated. */
 const struct cmek_volhdr *cmek_volhdr_store_header(const struct cmek_volhdr_store *store);
-/* The HMAC of the picked copy. Kind tampered, -EBADMSG. */
-int cmek_volhdr_store_verify(const struct cmek_volhdr_store *store, const struct cmek_secret *mac_key,
-			     struct cmek_error *err);
 /* The picked copy is not to be trusted: picks the other one for good, or -ENOENT when it is bad or was yielded too. */
 int cmek_volhdr_store_yield(struct cmek_volhdr_store *store);
 /* True when the copies differ, or one is bad. */
 bool cmek_volhdr_store_unequal(const struct cmek_volhdr_store *store);
 /* A copy of the picked header, the caller's: to be changed, for cmek_volhdr_store_update(). */
 int cmek_volhdr_store_copy(const struct cmek_volhdr_store *store, struct cmek_volhdr **ret_hdr, struct cmek_error *err);
-/* The picked copy as it stands on the disk; borrowed like the header. */
-const uint8_t *cmek_volhdr_store_bytes(const struct cmek_volhdr_store *store, size_t *ret_len);
+/* The picked copy as it stands on the disk, borrowed like the header, and which one it is ("header.0"). */
+const uint8_t *cmek_volhdr_store_bytes(const struct cmek_volhdr_store *store, size_t *ret_len, const char **ret_name);
 /*
  * Makes the other copy equal to the picked one, which the caller has verified. Needs CMEK_STORE_WRITE or _CHANGE.
  * Kind busy when somebody else changes the header, or has.
@@ -77,6 +74,16 @@ int cmek_volhdr_store_repair(struct cmek_volhdr_store *store, struct cmek_error 
  */
 int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr,
 			     const struct cmek_secret *mac_key, struct cmek_error *err);
+
+/*
+ * For a header that comes from elsewhere: opens the volume with CMEK_STORE_WRITE, whatever its copies are. There is no
+ * picked header when none is usable, or they belong to two volumes: cmek_volhdr_store_header() is NULL then, and of the
+ * other functions only _close(), _access(), _problem() and _put() may be called.
+ */
+int cmek_volhdr_store_open_any(int store_fd, struct cmek_volhdr_store **ret_store, struct cmek_error *err);
+/* Writes *hdr as both copies, with its own sequence number; otherwise as cmek_volhdr_store_update(). */
+int cmek_volhdr_store_put(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr, const struct cmek_secret *mac_key,
+			  struct cmek_error *err);
 
 /* For people: what is wrong with copy i (0 or 1), NULL if it is usable; *ret_sequence is then its number. Borrowed. */
 const char *cmek_volhdr_store_problem(const struct cmek_volhdr_store *store, int i, uint64_t *ret_sequence);

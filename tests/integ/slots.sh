@@ -47,3 +47,14 @@ for key in one two three four; do
 	stop "$store" "$mnt"
 done
 expect_code 22 "$CMEKFS" "$store" "$mnt" -o key=local:test
+
+say "a header backup of a mounted volume; none is restored under a mount"
+start "$store" "$mnt"
+"$CTL" -q header backup "$mnt" "$T/backup"
+expect_code 5 "$CTL" header restore "$store" "$T/backup"
+stop "$store" "$mnt"
+rm -r "$store/.cmekfs"
+expect_code 0 "$CTL" header restore "$store" "$T/backup"
+start "$store" "$mnt"
+grep -q last "$mnt/file" || fail "the restored volume is another one"
+stop "$store" "$mnt"

@@ -114,6 +114,17 @@ static struct cmek_volhdr *changed(const struct cmek_volhdr_store *store, const 
 	return hdr;
 }
 
+/* The HMAC of the picked copy. */
+static int verify(const struct cmek_volhdr_store *store)
+{
+	const char *name = NULL;
+	size_t len = 0;
+	const uint8_t *bytes = cmek_volhdr_store_bytes(store, &len, &name);
+
+	ck_assert(!strcmp(name, "header.0") || !strcmp(name, "header.1"));
+	return cmek_volhdr_verify(bytes, len, v.mac_key, NULL);
+}
+
 START_TEST(opens)
 {
 	struct cmek_volhdr_store *store = open_store(CMEK_STORE_READ);
@@ -121,7 +132,7 @@ START_TEST(opens)
 	ck_assert_str_eq(cmek_volhdr_store_header(store)->label, "unit");
 	ck_assert_uint_eq(cmek_volhdr_store_header(store)->sequence, 1);
 	ck_assert(!cmek_volhdr_store_unequal(store));
-	ck_assert_int_eq(cmek_volhdr_store_verify(store, v.mac_key, NULL), 0);
+	ck_assert_int_eq(verify(store), 0);
 	ck_assert_str_eq(v.reports, "");
 	cmek_volhdr_store_close(store);
 	cmek_volhdr_store_close(NULL);
@@ -161,7 +172,7 @@ START_TEST(update)
 	ck_assert_str_eq(cmek_volhdr_store_header(store)->label, "newer");
 	ck_assert_uint_eq(cmek_volhdr_store_header(store)->sequence, 3);
 	ck_assert(!cmek_volhdr_store_unequal(store));
-	ck_assert_int_eq(cmek_volhdr_store_verify(store, v.mac_key, NULL), 0);
+	ck_assert_int_eq(verify(store), 0);
 	cmek_volhdr_store_close(store);
 }
 END_TEST
@@ -183,6 +194,34 @@ START_TEST(the_newer_is_picked)
 	store = open_store(CMEK_STORE_PEEK);
 	ck_assert(!cmek_volhdr_store_unequal(store));
 	ck_assert_uint_eq(cmek_volhdr_store_header(store)->sequence, 5);
+	cmek_volhdr_store_close(store);
+}
+END_TEST
+
+/* For a header that comes from elsewhere: whatever the copies are, it takes their place. */
+START_TEST(put_over_anything)
+{
+	struct cmek_volhdr_store *store = NULL;
+	struct cmek_volhdr *hdr;
+
+	ck_assert_int_eq(cmek_volhdr_store_open_any(v.store_fd, &store, &err), 0);
+	ck_assert_str_eq(cmek_volhdr_store_header(store)->label, "unit");
+	ck_assert_int_eq(refused(CMEK_STORE_READ), CMEK_E_BUSY);
+	hdr = changed(store, "other");
+	cmek_volhdr_store_close(store);
+	unit_copy_write(&v, 0, "damage", 6);
+	ck_assert_int_eq(unlinkat(v.meta_fd, "header.1", 0), 0);
+	store = NULL;
+	ck_assert_int_eq(cmek_volhdr_store_open_any(v.store_fd, &store, &err), 0);
+	ck_assert_ptr_null(cmek_volhdr_store_header(store));
+	hdr->sequence = 70;
+	ck_assert_msg(cmek_volhdr_store_put(store, &hdr, v.mac_key, &err) == 0, "%s", err.text);
+	ck_assert_ptr_null(hdr);
+	ck_assert_uint_eq(cmek_volhdr_store_header(store)->sequence, 70);
+	ck_assert(!cmek_volhdr_store_unequal(store));
+	cmek_volhdr_store_close(store);
+	store = open_store(CMEK_STORE_PEEK);
+	ck_assert_str_eq(cmek_volhdr_store_header(store)->label, "other");
 	cmek_volhdr_store_close(store);
 }
 END_TEST
@@ -441,7 +480,7 @@ static uint64_t after_the_cut(uint64_t old)
 	const struct cmek_volhdr *hdr = cmek_volhdr_store_header(store);
 	uint64_t sequence = hdr->sequence;
 
-	ck_assert_int_eq(cmek_volhdr_store_verify(store, v.mac_key, NULL), 0);
+	ck_assert_int_eq(verify(store), 0);
 	ck_assert(sequence == old || sequence == old + 1);
 	ck_assert_str_eq(hdr->label, sequence == old ? "unit" : "new");
 	ck_assert_str_eq(v.reports, ""); /* neither copy is ever a bad one */
@@ -546,6 +585,7 @@ int main(void)
 	tcase_add_test(tcase, no_volume);
 	tcase_add_test(tcase, update);
 	tcase_add_loop_test(tcase, the_newer_is_picked, 0, 2);
+	tcase_add_test(tcase, put_over_anything);
 	tcase_add_test(tcase, yield);
 	tcase_add_loop_test(tcase, a_damaged_copy_is_survived, 0, 2);
 	tcase_add_loop_test(tcase, tricks, 0, N_TRICKS * 2);
