@@ -17,6 +17,20 @@ void cmek_absent_done(struct cmek_absent *set)
 	memset(set, 0, sizeof(*set));
 }
 
+int cmek_absent_copy(const struct cmek_absent *set, struct cmek_absent *ret_copy)
+{
+	struct cmek_absent copy = { .n = set->n, .capacity = set->n };
+
+	if (set->n > 0) {
+		copy.ranges = reallocarray(NULL, set->n, sizeof(*copy.ranges));
+		if (copy.ranges == NULL)
+			return -ENOMEM;
+		memcpy(copy.ranges, set->ranges, set->n * sizeof(*copy.ranges));
+	}
+	*ret_copy = copy;
+	return 0;
+}
+
 /* Index of the first range that ends behind `group`; set->n if none. */
 static size_t find(const struct cmek_absent *set, uint64_t group)
 {
@@ -38,6 +52,13 @@ bool cmek_absent_has(const struct cmek_absent *set, uint64_t group)
 	size_t i = find(set, group);
 
 	return i < set->n && set->ranges[i].first <= group;
+}
+
+uint64_t cmek_absent_skip(const struct cmek_absent *set, uint64_t group)
+{
+	size_t i = find(set, group);
+
+	return i < set->n && set->ranges[i].first <= group ? set->ranges[i].first + set->ranges[i].count : group;
 }
 
 int cmek_absent_reserve(struct cmek_absent *set)

@@ -22,7 +22,11 @@ struct cmek_absent {
 };
 
 void cmek_absent_done(struct cmek_absent *set);
+/* *ret_copy is overwritten. 0 or -ENOMEM. */
+int cmek_absent_copy(const struct cmek_absent *set, struct cmek_absent *ret_copy);
 bool cmek_absent_has(const struct cmek_absent *set, uint64_t group);
+/* The first group from `group` on that is not in the set. */
+uint64_t cmek_absent_skip(const struct cmek_absent *set, uint64_t group);
 /* Adds first..first+count-1 (count may be 0). 0 or -ENOMEM with the set unchanged. */
 int cmek_absent_add(struct cmek_absent *set, uint64_t first, uint64_t count);
 /* Makes room so that the next cmek_absent_remove() of one group can't fail. 0 or -ENOMEM. */

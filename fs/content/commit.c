@@ -120,6 +120,28 @@ static int add_blocks_locked(struct cmek_commit *commit, struct cmek_group *grou
 	return r < 0 ? r : (int)n;
 }
 
+/*
+ * Blocks that the page has no entry for any more: the images that older records have of them are outdated. It comes
+ * before the page, because an item for all blocks of a group outdates the group's page as well. group.lock is held.
+ */
+static int add_punched_locked(struct cmek_commit *commit, const struct cmek_group *group, const uint64_t stored[2])
+{
+	uint32_t block_size = commit->file->content->params.block_size;
+	uint64_t punched[2] = { group->live[0] & ~stored[0], group->live[1] & ~stored[1] };
+	unsigned i, n, end = (cmek_group_plain_len(block_size, commit->file->size, group->index) + block_size - 1) / block_size;
+	int r = 0;
+
+	if ((punched[0] | punched[1]) == 0)
+		return 0;
+	for (i = 0; r == 0 && i < end; i += n + 1) {
+		for (n = 0; i + n < end && punched[(i + n) / 64] >> ((i + n) % 64) & 1; n++)
+			;
+		if (n > 0)
+			r = cmek_section_add(&commit->section, CMEK_ITEM_PUNCH, group->index * CMEK_GROUP_BLOCKS + i, n, 0);
+	}
+	return r;
+}
+
 /* The group with its reference belongs to the commit from now on; there is room for it. */
 static struct cmek_taken_group *take_group(struct cmek_commit *commit, struct cmek_group *group, bool listed)
 {
@@ -140,15 +162,17 @@ static int add_group(struct cmek_commit *commit, struct cmek_taken_group *t, str
 
 	trailer->group = group->index;
 	(void)pthread_rwlock_wrlock(&group->lock);
-	r = add_page(commit, group->entries, trailer);
+	for (i = 0; i < CMEK_GROUP_BLOCKS; i++)
+		if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
+			t->stored[i / 64] |= UINT64_C(1) << (i % 64);
+	r = add_punched_locked(commit, group, t->stored);
+	if (r == 0)
+		r = add_page(commit, group->entries, trailer);
 	for (i = 0; r == 0 && i < CMEK_GROUP_BLOCKS; i += (unsigned)n) {
 		n = add_blocks_locked(commit, group, i);
 		if (n < 0)
 			r = n;
 	}
-	for (i = 0; r == 0 && i < CMEK_GROUP_BLOCKS; i++)
-		if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
-			t->stored[i / 64] |= UINT64_C(1) << (i % 64);
 	/* From now on a record may name these blocks, so they are not to be overwritten in place. */
 	for (i = 0; i < 2; i++) {
 		t->fresh[i] = t->stored[i] & ~group->live[i];
@@ -206,6 +230,25 @@ static int close_ranges(struct cmek_commit *commit)
 	return r;
 }
 
+/*
+ * The groups that have just become absent. Those that close_ranges() gave a page for all that are listed one by one: what
+ * the store frees of an item with several groups are the pages between them, too.
+ */
+static int add_punched_groups(struct cmek_commit *commit)
+{
+	struct cmek_ofile *file = commit->file;
+	uint64_t group = file->punched_first, next;
+	int r = 0;
+
+	for (; r == 0 && group < file->punched_end; group = next) {
+		next = cmek_absent_skip(&file->absent, group);
+		next = next == group ? group + 1 : next < file->punched_end ? next : file->punched_end;
+		r = cmek_section_add(&commit->section, CMEK_ITEM_PUNCH, group * CMEK_GROUP_BLOCKS,
+				     (next - group) * CMEK_GROUP_BLOCKS, 0);
+	}
+	return r;
+}
+
 /* Group 0 speaks for the whole file: its size and what is absent. */
 static int add_first_group(struct cmek_commit *commit, struct cmek_taken_group *first)
 {
@@ -216,6 +259,8 @@ static int add_first_group(struct cmek_commit *commit, struct cmek_taken_group *
 	int r;
 
 	r = close_ranges(commit);
+	if (r == 0)
+		r = add_punched_groups(commit);
 	if (r == 0 && first == NULL)
 		r = cmek_group_get(file, 0, false, &group);
 	if (r < 0)
@@ -303,6 +348,8 @@ static int take_account(struct cmek_commit *commit)
 		}
 		file->size_dirty = commit->partial;
 		file->mtime_dirty = false;
+		commit->free_holes = file->free_holes;
+		file->free_holes = commit->partial;
 		commit->section.mtime = file->mtime;
 		commit->section.flags = file->mtime_valid ? CMEK_FILE_MTIME : 0;
 	}
@@ -425,6 +472,7 @@ static void give_back(struct cmek_commit *commit)
 	(void)pthread_mutex_lock(&file->dirty_lock);
 	file->size_dirty |= commit->size;
 	file->mtime_dirty |= commit->mtime;
+	file->free_holes |= commit->free_holes;
 	(void)pthread_mutex_unlock(&file->dirty_lock);
 	free_commit(commit);
 }
@@ -479,6 +527,11 @@ static uint64_t item_off(const struct cmek_commit *commit, const struct cmek_ite
 /* What is done with a run of images: len bytes that belong at off of the store file. 0 or -errno. */
 typedef int (*run_fn)(int fd, const uint8_t *images, uint64_t len, uint64_t off);
 
+static bool has_image(const struct cmek_item *item)
+{
+	return item->type == CMEK_ITEM_MAP || item->type == CMEK_ITEM_BLOCK;
+}
+
 /* Images that follow each other here and in the store are one run. */
 static int for_each_run(struct cmek_commit *commit, run_fn fn)
 {
@@ -490,11 +543,11 @@ static int for_each_run(struct cmek_commit *commit, run_fn fn)
 		const struct cmek_item *item = section->items + i;
 		uint64_t off = item_off(commit, item), len = item->count;
 
-		if (item->type == CMEK_ITEM_INPLACE) {
+		if (!has_image(item)) {
 			i++;
 			continue;
 		}
-		for (next = i + 1; next < section->n_items && section->items[next].type != CMEK_ITEM_INPLACE; next++) {
+		for (next = i + 1; next < section->n_items && has_image(section->items + next); next++) {
 			const struct cmek_item *more = section->items + next;
 
 			if (len % CMEK_JOURNAL_UNIT != 0 || item_off(commit, more) != off + len ||
@@ -615,11 +668,30 @@ static int fit_store_size(struct cmek_ofile *file)
 	return 0;
 }
 
+/* What the durable record calls holes the store may forget. That it can't, or not now, changes nothing but the space. */
+static void free_punched(const struct cmek_commit *commit)
+{
+	uint32_t block_size = commit->file->content->params.block_size;
+	size_t i;
+
+	for (i = 0; i < commit->section.n_items; i++) {
+		const struct cmek_item *item = commit->section.items + i;
+		uint64_t off = cmek_block_stored_off(block_size, item->first);
+
+		if (item->type == CMEK_ITEM_PUNCH)
+			(void)fallocate(commit->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
+					(off_t)(cmek_block_stored_off(block_size, item->first + item->count - 1) +
+						block_size - off));
+	}
+}
+
 int cmek_commit_apply(struct cmek_commit *commit)
 {
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, commit->section.mtime };
 	int r = for_each_run(commit, write_run);
 
+	if (r == 0 && commit->free_holes)
+		free_punched(commit);
 	if (r == 0 && commit->size)
 		r = fit_store_size(commit->file);
 	if (r == 0 && commit->section.flags & CMEK_FILE_MTIME && (commit->size || commit->mtime) &&

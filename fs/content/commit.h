@@ -23,6 +23,7 @@ struct cmek_commit {
 	bool size;     /* size or contents change: the first group's page is among the images */
 	bool mtime;    /* the modification time is to be set */
 	bool in_place; /* fresh data lies in the store already and must be flushed before the record */
+	bool free_holes; /* the store shall free what the section calls punched */
 	bool partial;  /* not all that waits: more than one record can take, the first group comes with the last part */
 	bool unlogged; /* nothing to recover: the file has no name any more, or its first page can't be read */
 	bool tried;    /* the journal may have it, or, without one, the store */

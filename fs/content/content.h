@@ -100,6 +100,17 @@ int cmek_content_write(struct cmek_ofile *file, const void *buf, size_t len, uin
 int cmek_content_write_back(struct cmek_ofile *file, const void *buf, size_t len, uint64_t off);
 int cmek_content_truncate(struct cmek_ofile *file, uint64_t size);
 /*
+ * fallocate(2): mode 0 (the range gets room in the store, and the file at least that size), FALLOC_FL_KEEP_SIZE,
+ * FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE with and without it; others, and room where the
+ * store has no such call: -EOPNOTSUPP. len 0: -EINVAL. Otherwise as cmek_content_write_back(): the time is not set.
+ */
+int cmek_content_fallocate(struct cmek_ofile *file, int mode, uint64_t off, uint64_t len);
+/*
+ * lseek(2) with SEEK_DATA or SEEK_HOLE, in whole blocks: -ENXIO behind the end, or behind the last data. Of what the host
+ * still has in a cache above this layer it knows nothing.
+ */
+int cmek_content_seek(struct cmek_ofile *file, int whence, uint64_t off, uint64_t *ret_off);
+/*
  * All changes durable, and every error that was not told yet (it stays until the last close). With a journal the store
  * file itself is flushed only when its metadata is not known to be durable: the first time after an opening, and after
  * cmek_ofile_metadata_changed().

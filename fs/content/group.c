@@ -81,6 +81,20 @@ struct cmek_group *cmek_group_peek(struct cmek_ofile *file, uint64_t index)
 	return group;
 }
 
+uint64_t cmek_group_next_in_memory(struct cmek_ofile *file, uint64_t first)
+{
+	struct cmek_content *content = file->content;
+	uint64_t next = UINT64_MAX;
+	struct cmek_group *group;
+
+	(void)pthread_mutex_lock(&content->groups_lock);
+	for (group = file->groups; group != NULL; group = group->file_next)
+		if (group->index >= first && group->index < next)
+			next = group->index;
+	(void)pthread_mutex_unlock(&content->groups_lock);
+	return next;
+}
+
 static void insert_locked(struct cmek_content *content, struct cmek_group *group)
 {
 	struct cmek_group **p = bucket_of(content, group->file, group->index);
@@ -290,14 +304,14 @@ void cmek_group_hold_locked(struct cmek_group *group, unsigned i, struct cmek_he
 	group->held[i] = held;
 }
 
-/* Takes dirty groups from `first` on off the file's list and gives their references back. */
-static void undirty_from(struct cmek_ofile *file, uint64_t first)
+/* Takes dirty groups first..end-1 off the file's list and gives their references back. */
+static void undirty_range(struct cmek_ofile *file, uint64_t first, uint64_t end)
 {
 	struct cmek_group **p = &file->dirty, *group, *gone = NULL;
 
 	(void)pthread_mutex_lock(&file->dirty_lock);
 	while ((group = *p) != NULL) {
-		if (group->index < first) {
+		if (group->index < first || group->index >= end) {
 			p = &group->dirty_next;
 			continue;
 		}
@@ -314,16 +328,16 @@ static void undirty_from(struct cmek_ofile *file, uint64_t first)
 	}
 }
 
-void cmek_group_drop_from(struct cmek_ofile *file, uint64_t first)
+void cmek_group_drop_range(struct cmek_ofile *file, uint64_t first, uint64_t end)
 {
 	struct cmek_content *content = file->content;
 	struct cmek_group *group, *next, *gone = NULL;
 
-	undirty_from(file, first);
+	undirty_range(file, first, end);
 	(void)pthread_mutex_lock(&content->groups_lock);
 	for (group = file->groups; group != NULL; group = next) {
 		next = group->file_next;
-		if (group->index < first)
+		if (group->index < first || group->index >= end)
 			continue;
 		assert(group->refs == 0); /* file.lock is exclusive and nothing is dirty: nobody has one */
 		lru_unlink_locked(content, group);

@@ -40,7 +40,7 @@ static void ofile_destroy(struct cmek_ofile *file)
 {
 	bool failed = cmek_commit_needed(file);
 
-	cmek_group_drop_from(file, 0);
+	cmek_group_drop_range(file, 0, UINT64_MAX);
 	cmek_absent_done(&file->absent);
 	cmek_commit_drop_records(file, !failed);
 	free(file->path);

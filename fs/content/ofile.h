@@ -46,7 +46,11 @@ struct cmek_group {
 	pthread_rwlock_t lock;
 	bool dirty;                /* on file.dirty, the page in the store is older */
 	atomic_uint n_held;        /* read without the lock as an estimate */
-	uint64_t live[2];          /* bit i: the map page in the store has an entry for block i */
+	/*
+	 * Bit i: nothing new goes to block i in place. The map page in the store, or a record, has an entry for it, or it
+	 * was punched since then and the store may still have to free it: then its entry is a hole.
+	 */
+	uint64_t live[2];
 	struct cmek_held *held[CMEK_GROUP_BLOCKS];
 	uint8_t entries[CMEK_MAP_ENTRIES_BYTES];
 	/* file.dirty_lock */
@@ -82,6 +86,7 @@ struct cmek_ofile {
 	atomic_int size_check; /* enum cmek_size_check, what loading found */
 	bool has_id;
 	bool id_logged;     /* a record or the store's first page has this file id; guarded by commit_lock */
+	uint64_t punched_first, punched_end; /* groups that become absent, in one commit that holds lock exclusively */
 	uint64_t sealed_size; /* the size that the newest record, or the store's first page, has; guarded by commit_lock */
 	/* What is not known to be durable of the store file itself: changes counted, and how many a flush has covered. */
 	atomic_uint metadata_changes, metadata_flushed;
@@ -96,6 +101,7 @@ struct cmek_ofile {
 	atomic_uint n_dirty;
 	bool size_dirty;          /* the sealed size in the store is older */
 	bool mtime_dirty;         /* the store's mtime is not mtime */
+	bool free_holes;          /* the store shall free what has become a hole */
 	bool mtime_valid;
 	struct timespec mtime;
 	atomic_int error;         /* first error of deferred work, until the last close */
@@ -199,8 +205,10 @@ struct cmek_group *cmek_group_peek(struct cmek_ofile *file, uint64_t index);
 void cmek_group_put(struct cmek_group *group);
 /* Marks as different from the store (group.lock held exclusively). */
 void cmek_group_dirty_locked(struct cmek_group *group);
-/* Drops every group from `first` on with all that waits in them; file.lock held exclusively. */
-void cmek_group_drop_from(struct cmek_ofile *file, uint64_t first);
+/* Drops groups first..end-1 with all that waits in them; file.commit_lock and file.lock held exclusively. */
+void cmek_group_drop_range(struct cmek_ofile *file, uint64_t first, uint64_t end);
+/* The lowest index from `first` on of the groups in memory; UINT64_MAX: none. All with changes are. */
+uint64_t cmek_group_next_in_memory(struct cmek_ofile *file, uint64_t first);
 /* Puts a sealed block to the held ones / removes one; group.lock held exclusively. NULL held = just remove. */
 void cmek_group_hold_locked(struct cmek_group *group, unsigned i, struct cmek_held *held);
 
@@ -213,6 +221,15 @@ static inline bool cmek_group_is_live(const struct cmek_group *group, unsigned i
 {
 	return group->live[i / 64] >> (i % 64) & 1;
 }
+
+/* write.c: 0 if a file may be written to and have this size: -EROFS, -EACCES, -EFBIG. */
+int cmek_content_check_write(const struct cmek_ofile *file, uint64_t size);
+/* Writers stand back while too much waits; called with no lock held. */
+int cmek_content_make_room(struct cmek_ofile *file);
+/* Makes the file larger if it is smaller than size; called with no lock held. */
+int cmek_content_extend(struct cmek_ofile *file, uint64_t size);
+/* Zeros in a part of a block; file.lock is held, either way. */
+int cmek_block_zero(struct cmek_group *group, uint64_t block, uint32_t from, uint32_t len);
 
 /* read.c: plaintext of one whole block into plain (len bytes, its plain length); group.lock held, either way. */
 int cmek_block_read_locked(struct cmek_group *group, uint64_t block, uint32_t len, uint8_t *plain);

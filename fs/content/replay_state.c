@@ -246,6 +246,10 @@ static int add_items(struct cmek_last_state *state, const struct cmek_section *s
 			r = set_image(state, CMEK_PLACE_BLOCK(item->first), off, (uint32_t)item->count);
 		else
 			outdate(state, item->first, item->first + item->count, false);
+		/* Of groups that have become absent, or nothing but holes, the older page does not count either. */
+		if (item->type == CMEK_ITEM_PUNCH)
+			outdate(state, (item->first + CMEK_GROUP_BLOCKS - 1) / CMEK_GROUP_BLOCKS,
+				(item->first + item->count) / CMEK_GROUP_BLOCKS, true);
 	}
 	return r;
 }

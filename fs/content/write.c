@@ -25,7 +25,7 @@
 /* One write (or zero-extension) inside the file's size, on its way through the groups. */
 struct span {
 	struct cmek_ofile *file;
-	const uint8_t *data; /* plaintext, NULL = zeros */
+	const uint8_t *data; /* plaintext; NULL = zeros, in parts of blocks only */
 	uint64_t off, end;
 	bool bulk; /* fresh blocks may go in place */
 };
@@ -146,6 +146,13 @@ static int write_part(struct span *span, struct cmek_group *group, uint64_t bloc
 	cmek_wipe(scratch->plain, block_len);
 	cmek_secret_free(key);
 	return r;
+}
+
+int cmek_block_zero(struct cmek_group *group, uint64_t block, uint32_t from, uint32_t len)
+{
+	struct span span = { group->file, NULL, 0, 0, false };
+
+	return write_part(&span, group, block, from, len);
 }
 
 /* The part of the span that lies in one group. */
@@ -302,8 +309,7 @@ static int grow_locked(struct cmek_ofile *file, uint64_t new_size, bool tail_cov
 	return r;
 }
 
-/* Writers stand back while too much waits; called with no lock held. */
-static int make_room(struct cmek_ofile *file)
+int cmek_content_make_room(struct cmek_ofile *file)
 {
 	struct cmek_content *content = file->content;
 	uint64_t held_max = FILE_HELD_MAX;
@@ -321,7 +327,7 @@ static int make_room(struct cmek_ofile *file)
 	return cmek_content_commit(file);
 }
 
-static int check_write(const struct cmek_ofile *file, uint64_t size)
+int cmek_content_check_write(const struct cmek_ofile *file, uint64_t size)
 {
 	uint32_t block_size = file->content->params.block_size;
 
@@ -391,11 +397,11 @@ static int write_data(struct cmek_ofile *file, const void *buf, size_t len, uint
 
 	if (len == 0)
 		return 0;
-	r = off > UINT64_MAX - len ? -EFBIG : check_write(file, off + len);
+	r = off > UINT64_MAX - len ? -EFBIG : cmek_content_check_write(file, off + len);
 	if (r == 0)
 		r = cmek_ofile_load(file);
 	if (r == 0)
-		r = make_room(file);
+		r = cmek_content_make_room(file);
 	if (r == 0 && span.bulk && file->content->journal != NULL)
 		r = cmek_commit_touch(file);
 	if (r < 0)
@@ -447,7 +453,7 @@ static int shrink_locked(struct cmek_ofile *file, uint64_t new_size)
 		has_tail = true;
 	}
 	if (r == 0) {
-		cmek_group_drop_from(file, index + 1);
+		cmek_group_drop_range(file, index + 1, UINT64_MAX);
 		cmek_absent_truncate(&file->absent, index + 1);
 		cmek_ofile_set_size_locked(file, new_size);
 		for (i = keep; i < CMEK_GROUP_BLOCKS; i++)
@@ -475,7 +481,7 @@ static int empty_locked(struct cmek_ofile *file)
 
 	if (fstat(file->fd, &st) < 0)
 		return -errno;
-	cmek_group_drop_from(file, 0);
+	cmek_group_drop_range(file, 0, UINT64_MAX);
 	cmek_absent_truncate(&file->absent, 0);
 	cmek_ofile_set_size_locked(file, 0);
 	file->has_id = file->id_logged = false;
@@ -484,9 +490,20 @@ static int empty_locked(struct cmek_ofile *file)
 	return st.st_size > 0 ? cmek_commit_exclusive(file) : 0;
 }
 
+int cmek_content_extend(struct cmek_ofile *file, uint64_t size)
+{
+	int r = 0;
+
+	(void)pthread_rwlock_wrlock(&file->lock);
+	if (size > file->size)
+		r = grow_locked(file, size, false);
+	(void)pthread_rwlock_unlock(&file->lock);
+	return r;
+}
+
 int cmek_content_truncate(struct cmek_ofile *file, uint64_t size)
 {
-	int r = check_write(file, size);
+	int r = cmek_content_check_write(file, size);
 
 	/* Emptying needs nothing of what is there, so it also mends a file whose first page is bad. */
 	if (r == 0 && size > 0)

@@ -22,6 +22,7 @@ struct cmek_ops {
 	bool refuse_opendir_cache;  /* opendir is asked for each time (allow_root) */
 	bool kernel_sets_mtime;     /* the kernel keeps dirty pages, and then the modification times of what is written */
 	pthread_key_t read_buffer;
+	struct cmek_seeks *seeks; /* ops_space.c; NULL: the kernel has no data that we don't know of */
 };
 
 /* The longest read the kernel asks for, and the longest write. */
@@ -86,6 +87,17 @@ void cmek_op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_fi
 void cmek_op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 /* The calling thread's buffer of CMEK_IO_MAX bytes, page-aligned, left out of dumps; NULL: no memory. */
 void *cmek_ops_read_buffer(const struct cmek_ops *ops);
+
+/* ops_space.c */
+void cmek_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi);
+void cmek_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi);
+/*
+ * For a kernel that holds dirty pages: starts the thread that has them written before it answers an lseek. From
+ * cmek_ops_seeks_close() on, which waits for the one under way, they are refused: the session may then stop serving.
+ */
+int cmek_ops_seeks_start(struct cmek_ops *ops, struct fuse_session *session);
+void cmek_ops_seeks_close(struct cmek_ops *ops);
+void cmek_ops_seeks_end(struct cmek_ops *ops); /* nobody serves any more */
 
 /* ops_attr.c */
 void cmek_op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);

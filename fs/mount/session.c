@@ -109,6 +109,8 @@ static const struct fuse_lowlevel_ops lowlevel_ops = {
 	.readdirplus = cmek_op_readdirplus,
 	.releasedir = cmek_op_releasedir,
 	.fsyncdir = cmek_op_fsyncdir,
+	.fallocate = cmek_op_fallocate,
+	.lseek = cmek_op_lseek,
 	.statfs = cmek_op_statfs,
 };
 
@@ -151,6 +153,9 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	}
 	session->device_fd = device_fd;
 	device_fd = -1;
+	rc = params->writeback ? cmek_ops_seeks_start(&session->ops, session->fuse) : 0;
+	if (rc != 0)
+		goto out;
 	session->workers = cmek_workers_new(session->fuse, params->max_threads ? params->max_threads : DEFAULT_THREADS);
 	if (!session->workers) {
 		rc = -ENOMEM;
@@ -192,6 +197,7 @@ void cmek_session_stop(struct cmek_session *session)
 		quiet = poll(&device, 1, 0) == 0 ? quiet + 1 : 0;
 		sleep_tick();
 	}
+	cmek_ops_seeks_close(&session->ops);
 	cmek_workers_stop(session->workers);
 }
 
@@ -199,6 +205,7 @@ void cmek_session_free(struct cmek_session *session)
 {
 	if (!session)
 		return;
+	cmek_ops_seeks_end(&session->ops);
 	cmek_workers_free(session->workers);
 	if (session->fuse)
 		fuse_session_destroy(session->fuse);

@@ -829,7 +829,11 @@ class Replay:
         elif name == "BLOCK":
             self.blocks[fields["block"]] = images[at:at + fields["length"]]
         else:
-            self.drop_blocks(fields["first"], fields["first"] + fields["count"])
+            first, behind = fields["first"], fields["first"] + fields["count"]
+            self.drop_blocks(first, behind)
+            if name == "PUNCH":     # of whole groups, whose older pages do not count either
+                for group in [g for g in self.pages if first <= g * GROUP_BLOCKS and (g + 1) * GROUP_BLOCKS <= behind]:
+                    del self.pages[group]
 
 
 def replay_journals(volume):

@@ -70,6 +70,29 @@ START_TEST(smallest)
 }
 END_TEST
 
+START_TEST(skip_and_copy)
+{
+	struct cmek_absent set = { 0 }, copy = { 0 };
+
+	ck_assert_int_eq(cmek_absent_copy(&set, &copy), 0);
+	ck_assert_uint_eq(cmek_absent_skip(&copy, 7), 7);
+	ck_assert_int_eq(cmek_absent_add(&set, 10, 5), 0);
+	ck_assert_int_eq(cmek_absent_add(&set, 20, 2), 0);
+	ck_assert_int_eq(cmek_absent_copy(&set, &copy), 0);
+	cmek_absent_truncate(&set, 0);
+	ck_assert_uint_eq(cmek_absent_skip(&copy, 9), 9);
+	ck_assert_uint_eq(cmek_absent_skip(&copy, 10), 15);
+	ck_assert_uint_eq(cmek_absent_skip(&copy, 14), 15);
+	ck_assert_uint_eq(cmek_absent_skip(&copy, 15), 15);
+	ck_assert_uint_eq(cmek_absent_skip(&copy, 21), 22);
+	ck_assert_int_eq(cmek_absent_reserve(&copy), 0);
+	cmek_absent_remove(&copy, 12);
+	ck_assert_uint_eq(cmek_absent_skip(&copy, 10), 12);
+	cmek_absent_done(&copy);
+	cmek_absent_done(&set);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("absent");
@@ -79,6 +102,7 @@ int main(void)
 
 	tcase_add_loop_test(tc, random_operations, 0, 8);
 	tcase_add_test(tc, smallest);
+	tcase_add_test(tc, skip_and_copy);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

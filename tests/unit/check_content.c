@@ -24,148 +24,7 @@
 #include "fs/content/content.h"
 #include "fs/content/journal.h"
 #include "fs/content/replay.h"
-
-/* One volume: a directory whose files are named by their node numbers, and the layer over it. */
-struct volume {
-	char dir[64];
-	uint32_t block_size;
-	bool journal;
-	int meta_fd, store_fd;
-	struct cmek_keyring *ring;
-	struct cmek_content *content;
-	atomic_int reports;
-};
-
-static const uint8_t volume_uuid[16] = { 1, 2, 3 };
-
-static int host_open(void *arg, uint64_t node, bool write)
-{
-	struct volume *v = arg;
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%llu", v->dir, (unsigned long long)node);
-	fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-static void host_report(void *arg, uint64_t node, int error, const char *what)
-{
-	struct volume *v = arg;
-
-	(void)node;
-	(void)error;
-	(void)what;
-	v->reports++;
-}
-
-static int host_flush(void *arg)
-{
-	struct volume *v = arg;
-
-	return syncfs(v->store_fd) < 0 ? -errno : 0;
-}
-
-static void content_start(struct volume *v, bool read_only)
-{
-	struct cmek_replay_params replay = { .store_fd = v->store_fd,
-					     .meta_fd = v->meta_fd,
-					     .block_size = v->block_size };
-	struct cmek_content_host host = { v, host_open, host_report, host_flush };
-	struct cmek_replay_result result;
-	struct cmek_content_params params = { .block_size = v->block_size,
-					      .read_only = read_only,
-					      .map_cache_bytes = 64 << 10, /* small, so that groups are evicted */
-					      .held_max_bytes = 1 << 20,
-					      .commit_ms = 20,
-					      .no_journal = !v->journal,
-					      .meta_fd = v->meta_fd,
-					      .journal_bytes = cmek_journal_length_min(v->block_size) };
-	struct cmek_error err = CMEK_ERROR_INIT;
-
-	memcpy(replay.volume, volume_uuid, 16);
-	memcpy(params.volume, volume_uuid, 16);
-	if (!read_only)
-		ck_assert_msg(cmek_replay(v->ring, &replay, &result, &err) == 0, "%s", err.text);
-	ck_assert_msg(cmek_content_new(v->ring, &host, &params, &v->content, &err) == 0, "%s", err.text);
-}
-
-static void volume_start(struct volume *v, uint32_t block_size, bool journal)
-{
-	char path[128];
-
-	uint8_t wrapped[CMEK_DEK_WRAPPED_LEN];
-	struct cmek_secret *kek = NULL;
-
-	memset(v, 0, sizeof(*v));
-	/* in memory where there is such a place: thousands of flushes */
-	strcpy(v->dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/check_content.XXXXXX" : "/tmp/check_content.XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(v->dir));
-	v->block_size = block_size;
-	v->journal = journal;
-	snprintf(path, sizeof(path), "%s/.cmekfs", v->dir);
-	ck_assert_int_eq(mkdir(path, 0700), 0);
-	v->store_fd = open(v->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	v->meta_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	ck_assert_int_eq(cmek_secret_new_random(CMEK_KEY_KEK, 32, &kek, NULL), 0);
-	ck_assert_int_eq(cmek_keyring_new(volume_uuid, &kek, &v->ring, NULL), 0);
-	ck_assert_int_eq(cmek_keyring_make_dek(v->ring, 1, 0, CMEK_DEK_ACTIVE, wrapped, NULL), 0);
-	content_start(v, false);
-}
-
-static void volume_stop(struct volume *v)
-{
-	char command[128];
-
-	ck_assert_int_eq(cmek_content_free(v->content), 0);
-	cmek_keyring_free(v->ring);
-	close(v->meta_fd);
-	close(v->store_fd);
-	snprintf(command, sizeof(command), "rm -rf %s", v->dir);
-	ck_assert_int_eq(system(command), 0);
-}
-
-static struct cmek_ofile *file_open(struct volume *v, uint64_t node)
-{
-	struct cmek_ofile *file;
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%llu", v->dir, (unsigned long long)node);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	ck_assert_int_ge(fd, 0);
-	close(fd);
-	ck_assert_int_eq(cmek_ofile_open(v->content, node, -1, false, &file), 0);
-	return file;
-}
-
-static uint64_t stored_size(struct volume *v, uint64_t node)
-{
-	struct stat st;
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%llu", v->dir, (unsigned long long)node);
-	ck_assert_int_eq(stat(path, &st), 0);
-	return (uint64_t)st.st_size;
-}
-
-/* Closes a file and waits until the store has all of it, as another program sees it. */
-static void close_and_settle(struct volume *v, struct cmek_ofile *file)
-{
-	cmek_ofile_close(file);
-	ck_assert_int_eq(cmek_content_free(v->content), 0);
-	content_start(v, false);
-}
-
-/* After a close the store file gets its size at once, or in a moment when the committer has the file in its hands. */
-static void await_stored_size(struct volume *v, uint64_t node, uint64_t want)
-{
-	int tries = 0;
-
-	while (stored_size(v, node) != want && ++tries < 500)
-		usleep(10000);
-	ck_assert_uint_eq(stored_size(v, node), want);
-}
+#include "tests/unit/content_fixture.h"
 
 static const uint32_t block_sizes[] = { 4096, 8192, 16384, 65536 };
 
@@ -188,6 +47,26 @@ static void model_truncate(struct model *m, uint64_t size)
 	if (size < m->size)
 		memset(m->data + size, 0, m->size - size);
 	m->size = size;
+}
+
+static void model_zero(struct model *m, uint64_t off, uint64_t len)
+{
+	if (off < m->size)
+		memset(m->data + off, 0, len < m->size - off ? len : m->size - off);
+}
+
+/* fallocate of any kind. */
+static void reshape(struct cmek_ofile *file, struct model *m, uint64_t off, uint64_t len)
+{
+	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+	int mode = modes[(uint64_t)random() % (sizeof(modes) / sizeof(modes[0]))];
+
+	ck_assert_int_eq(cmek_content_fallocate(file, mode, off, len), 0);
+	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		model_zero(m, off, len);
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)
+		m->size = off + len;
 }
 
 static uint64_t pick_offset(const struct model *m, uint32_t block_size)
@@ -263,6 +142,8 @@ START_TEST(random_operations)
 			}
 			break;
 		case 5:
+			reshape(file, &m, off, len);
+			break;
 		case 6:
 		case 7:
 		case 8:

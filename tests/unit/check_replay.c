@@ -570,6 +570,31 @@ START_TEST(in_place_and_punch_outdate)
 }
 END_TEST
 
+/* A punch of all blocks of a group is one of its page, too: unless the same record brings it a new one. */
+START_TEST(punch_outdates_pages)
+{
+	const uint64_t size = 4 * 96 * BLOCK;
+
+	store_file("f", 1, size);
+	journal_make("journal.0", true);
+	about("f", 1, size, 0, true);
+	for (unsigned i = 0; i < 4; i++)
+		page(i, 1, 1);
+	record();
+	about("f", 1, size, 0, true);
+	range(CMEK_ITEM_PUNCH, 96, 96);
+	page(1, 1, 2);
+	range(CMEK_ITEM_PUNCH, 2 * 96, 96);
+	range(CMEK_ITEM_PUNCH, 3 * 96, 95);
+	page(0, 1, 2);
+	record();
+	ck_assert_uint_eq(replay().pages, 3);
+	check_page("f", 0, 1, 2);
+	check_page("f", 1, 1, 2);
+	check_page("f", 3, 1, 1);
+}
+END_TEST
+
 /* ---- which file ---- */
 
 /* By handle a file is found wherever it is now; one that was deleted is nobody's loss. */
@@ -1363,6 +1388,7 @@ int main(void)
 	tcase_add_loop_test(tcase, parts, 0, 4);
 	tcase_add_test(tcase, touch_between_parts);
 	tcase_add_test(tcase, in_place_and_punch_outdate);
+	tcase_add_test(tcase, punch_outdates_pages);
 	tcase_add_test(tcase, moved_and_gone);
 	tcase_add_test(tcase, copied_store);
 	tcase_add_loop_test(tcase, bad_path, 0, UNIT_ROWS(bad_paths));
