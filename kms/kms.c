@@ -366,6 +366,13 @@ int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err)
 	return kms->provider->cancel_deletion(kms->state, err);
 }
 
+int cmek_kms_identity(struct cmek_kms *kms, char **ret_text, struct cmek_error *err)
+{
+	if (!kms->provider->identity)
+		return unsupported(kms, "tell who asks", err);
+	return kms->provider->identity(kms->state, ret_text, err);
+}
+
 int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err)
 {
 	if (!kms->provider->list)

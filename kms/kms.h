@@ -124,9 +124,13 @@ int cmek_kms_rewrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 		    struct cmek_kms_blob *ret_blob, struct cmek_error *err);
 int cmek_kms_describe(struct cmek_kms *kms, struct cmek_kms_info *ret_info, struct cmek_error *err);
 
-/* Administration. A provider that lacks one: kind unsupported, -EOPNOTSUPP. */
+/*
+ * Administration. create and rotate may change which key cmek_kms_describe() tells of: the one that was made.
+ * A provider that lacks one: kind unsupported, -EOPNOTSUPP.
+ */
 struct cmek_kms_create {
-	bool passphrase; /* local: protect this key store by a passphrase instead of the key file */
+	bool passphrase;   /* local: protect this key store by a passphrase instead of the key file */
+	bool multi_region; /* AWS: a key that can be replicated to other Regions */
 };
 int cmek_kms_create(struct cmek_kms *kms, const struct cmek_kms_create *how, struct cmek_error *err);
 int cmek_kms_rotate(struct cmek_kms *kms, char **ret_version, struct cmek_error *err);
@@ -144,6 +148,11 @@ int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err);
  * go with it. For a service without registrations: unsupported.
  */
 int cmek_kms_force_deletion(struct cmek_kms *kms, int64_t *ret_date, struct cmek_error *err);
+/*
+ * Who the service takes us for, as it names identities (an ARN, an account), and where the credentials come from: malloced
+ * text for people. It asks the service or its token endpoint.
+ */
+int cmek_kms_identity(struct cmek_kms *kms, char **ret_text, struct cmek_error *err);
 /* Every key the URI's provider can list there ("local:" lists the store): a malloced array of n infos. */
 int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err);
 
@@ -198,6 +207,7 @@ struct cmek_kms_provider {
 	int (*disable)(void *state, struct cmek_error *err);
 	int (*schedule_deletion)(void *state, unsigned days, int64_t *ret_date, struct cmek_error *err);
 	int (*cancel_deletion)(void *state, struct cmek_error *err);
+	int (*identity)(void *state, char **ret_text, struct cmek_error *err);
 	int (*list)(void *state, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err);
 	int (*force_deletion)(void *state, int64_t *ret_date, struct cmek_error *err);
 	int (*registrations)(void *state, struct cmek_kms_registration **ret_regs, size_t *ret_n, struct cmek_error *err);
