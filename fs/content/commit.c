@@ -611,6 +611,20 @@ static void untouch(struct cmek_ofile *file)
 	file->touch = NULL;
 }
 
+/* A journal that takes no records any more is a volume that takes no changes: nobody could sync them. */
+static void append(struct cmek_content *content, struct cmek_journal_request *requests, size_t n)
+{
+	struct cmek_journal_status status;
+
+	cmek_journal_append(content->journal, requests, n);
+	if (requests[n - 1].result == 0 || requests[n - 1].result == -E2BIG)
+		return;
+	cmek_journal_status(content->journal, &status);
+	if (status.error < 0)
+		cmek_content_fail(content, status.error, "the journal failed: nothing more can be made durable, and the volume "
+							 "is read-only until it is mounted anew");
+}
+
 void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 {
 	struct cmek_content *content = commits[0].file->content;
@@ -633,7 +647,7 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 			};
 	}
 	if (n_requests > 0)
-		cmek_journal_append(content->journal, requests, n_requests);
+		append(content, requests, n_requests);
 	for (i = 0, n_requests = 0; i < n; i++) {
 		if (content->journal != NULL && !commits[i].unlogged && results[i] == 0) {
 			results[i] = requests[n_requests].result;
@@ -694,11 +708,19 @@ int cmek_commit_apply(struct cmek_commit *commit)
 		free_punched(commit);
 	if (r == 0 && commit->size)
 		r = fit_store_size(commit->file);
+	/* EPERM: another user's file, whose time only they may set; the writes have set it to about the same */
 	if (r == 0 && commit->section.flags & CMEK_FILE_MTIME && (commit->size || commit->mtime) &&
-	    futimens(commit->file->fd, ts) < 0)
+	    futimens(commit->file->fd, ts) < 0 && errno != EPERM)
 		r = -errno;
 	return r;
 }
+
+/* Commits of a file whose records are durable and not in place, the newest first. */
+struct cmek_stuck {
+	struct cmek_stuck *next;
+	struct cmek_taken_group *groups; /* each with its reference, so that they stay in memory with what they hold */
+	size_t n;
+};
 
 /* What the commit brought into the store need not be held any more, unless it is newer by now. */
 static void let_go(struct cmek_taken_group *t)
@@ -717,37 +739,38 @@ static void let_go(struct cmek_taken_group *t)
 }
 
 /*
- * A record whose images could not be written in place is needed until a later commit of the file, which has them too,
- * is applied. Without memory for the note the record stays needed for ever, which is safe.
+ * The record is durable and its images can't be written in place: it stays for the next mount, and what it brought is
+ * served from memory until this one ends. False: no memory for the note.
  */
-static void remember_unapplied(struct cmek_ofile *file, uint64_t seq)
+static bool keep_in_memory(struct cmek_commit *commit)
 {
-	uint64_t *grown = reallocarray(file->unapplied, file->n_unapplied + 1, sizeof(*grown));
+	struct cmek_stuck *stuck = malloc(sizeof(*stuck));
 
-	cmek_journal_not_applied(file->content->journal, seq);
-	if (grown == NULL)
-		return;
-	file->unapplied = grown;
-	file->unapplied[file->n_unapplied++] = seq;
+	if (stuck == NULL)
+		return false;
+	stuck->groups = commit->groups;
+	stuck->n = commit->n_groups;
+	commit->groups = NULL;
+	commit->n_groups = 0;
+	stuck->next = commit->file->stuck;
+	commit->file->stuck = stuck;
+	return true;
 }
 
-static void forget_unapplied(struct cmek_ofile *file)
+void cmek_commit_drop_records(struct cmek_ofile *file)
 {
+	struct cmek_stuck *stuck;
 	size_t i;
 
-	for (i = 0; i < file->n_unapplied; i++)
-		cmek_journal_applied(file->content->journal, file->unapplied[i]);
-	file->n_unapplied = 0;
-}
-
-void cmek_commit_drop_records(struct cmek_ofile *file, bool in_place)
-{
 	if (file->touch != NULL)
 		untouch(file);
-	if (in_place)
-		forget_unapplied(file);
-	free(file->unapplied);
-	file->unapplied = NULL;
+	while ((stuck = file->stuck) != NULL) {
+		file->stuck = stuck->next;
+		for (i = 0; i < stuck->n; i++)
+			cmek_group_put(stuck->groups[i].group);
+		free(stuck->groups);
+		free(stuck);
+	}
 }
 
 int cmek_commit_touch(struct cmek_ofile *file)
@@ -764,21 +787,32 @@ int cmek_commit_touch(struct cmek_ofile *file)
 	return r;
 }
 
+static void finish_failed(struct cmek_commit *commit, int r)
+{
+	struct cmek_content *content = commit->file->content;
+
+	if (commit->logged) {
+		cmek_journal_not_applied(content->journal, commit->seq);
+		cmek_content_fail(content, r, "a durable change could not be written in place: it stays in the journal, and "
+					      "the volume is read-only until it is mounted anew");
+	}
+	if (commit->logged && keep_in_memory(commit))
+		free_commit(commit);
+	else
+		give_back(commit);
+}
+
 void cmek_commit_finish(struct cmek_commit *commit, int r)
 {
 	size_t i;
 
 	if (r < 0) {
-		if (commit->logged)
-			remember_unapplied(commit->file, commit->seq);
-		give_back(commit);
+		finish_failed(commit, r);
 		return;
 	}
 	if (commit->logged)
 		cmek_journal_applied(commit->file->content->journal, commit->seq);
 	for (i = 0; i < commit->n_groups; i++)
 		let_go(commit->groups + i);
-	if (!commit->partial && commit->size)
-		forget_unapplied(commit->file);
 	free_commit(commit);
 }

@@ -41,7 +41,10 @@ int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit);
 void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results);
 /* Writes the images in place, and size and time of the store file. */
 int cmek_commit_apply(struct cmek_commit *commit);
-/* Lets go of what is in the store now, or, when r (of apply) is an error, keeps it in memory. Frees the commit. */
+/*
+ * Lets go of what is in the store now. When r (of apply) is an error: with a durable record all of it is served from
+ * memory, for good, and the volume turns read-only; without, it waits for the next commit. Frees the commit.
+ */
 void cmek_commit_finish(struct cmek_commit *commit, int r);
 
 #endif

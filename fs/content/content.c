@@ -97,11 +97,27 @@ static int flush_store(void *arg)
 	return content->host.flush_store(content->host.arg);
 }
 
+void cmek_content_fail(struct cmek_content *content, int error, const char *why)
+{
+	int none = 0;
+
+	if (!atomic_compare_exchange_strong(&content->failed, &none, error))
+		return;
+	content->host.report(content->host.arg, 0, error, why);
+	if (content->host.failed != NULL)
+		content->host.failed(content->host.arg);
+}
+
+int cmek_content_failed(const struct cmek_content *content)
+{
+	return atomic_load(&content->failed);
+}
+
 static void report_journal(void *arg, int error, const char *what)
 {
 	struct cmek_content *content = arg;
 
-	content->host.report(content->host.arg, 0, error, what);
+	cmek_content_fail(content, error, what);
 }
 
 static int open_journal(struct cmek_content *content, struct cmek_error *err)
@@ -191,6 +207,8 @@ int cmek_content_free(struct cmek_content *content)
 	(void)pthread_mutex_unlock(&content->files_lock);
 	(void)pthread_join(content->committer, NULL);
 	r = cmek_content_commit_all(content);
+	if (r == 0)
+		r = cmek_content_failed(content);
 	cmek_ofile_table_drop(content);
 	journal_r = cmek_journal_close(content->journal);
 	/* Threads that already ended freed theirs; this thread's own is freed here. */

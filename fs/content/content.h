@@ -36,6 +36,8 @@ struct cmek_content_host {
 	void (*report)(void *arg, uint64_t node, int error, const char *what);
 	/* Flushes the whole store (syncfs): the journal's checkpoint. 0 or -errno. */
 	int (*flush_store)(void *arg);
+	/* The volume has turned read-only, as reported: see cmek_content_failed(). May be NULL. */
+	void (*failed)(void *arg);
 };
 
 struct cmek_content_params {
@@ -58,7 +60,7 @@ struct cmek_content_params {
 int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *host,
 		     const struct cmek_content_params *params, struct cmek_content **ret_content,
 		     struct cmek_error *err);
-/* Commits everything, stops the thread, frees. Returns the first error of the last commit. NULL allowed. */
+/* Commits everything, stops the thread, frees. Returns the first error of the last commit, or why it failed. NULL allowed. */
 int cmek_content_free(struct cmek_content *content);
 /* Every change of every file into the store, which the caller then flushes as a whole (syncfs, orderly unmount). */
 int cmek_content_commit_all(struct cmek_content *content);
@@ -78,6 +80,12 @@ struct cmek_content_status {
 	int journal_error;         /* -errno; after one nothing is appended any more */
 };
 void cmek_content_status(struct cmek_content *content, struct cmek_content_status *ret_status);
+
+/*
+ * 0, or why no change is taken any more (-EROFS for whoever tries): a durable change could not be written in place, or
+ * the journal failed. What was answered for is in the journal, and reads see it, until the end of the mount.
+ */
+int cmek_content_failed(const struct cmek_content *content);
 
 /*
  * Opens, or joins those who have it open. fd: a read-write store descriptor the caller already has (just created),

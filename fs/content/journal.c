@@ -630,7 +630,8 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 	(void)pthread_cond_broadcast(&journal->changed);
 	unlock(journal);
 	if (r < 0)
-		journal->host.report(journal->host.arg, r, "the journal's checkpoint failed, its records stay");
+		journal->host.report(journal->host.arg, r, "the journal's checkpoint failed: its records stay, and the volume is "
+								      "read-only until it is mounted anew");
 	return r;
 }
 

@@ -38,11 +38,9 @@ int cmek_ofile_table_new(struct cmek_content *content)
 
 static void ofile_destroy(struct cmek_ofile *file)
 {
-	bool failed = cmek_commit_needed(file);
-
+	cmek_commit_drop_records(file);
 	cmek_group_drop_range(file, 0, UINT64_MAX);
 	cmek_absent_done(&file->absent);
-	cmek_commit_drop_records(file, !failed);
 	free(file->path);
 	if (file->fd >= 0)
 		(void)close(file->fd); /* nothing is deferred to the close of a store file that fsync would not have told */
@@ -198,7 +196,7 @@ uint64_t cmek_ofile_oldest_ms(struct cmek_content *content)
 	return ms;
 }
 
-/* The last reference takes the file out of the table, unless it still has changes to write. */
+/* The last reference takes the file out of the table, unless it has changes that are not in the store. */
 void cmek_ofile_unref(struct cmek_ofile *file)
 {
 	struct cmek_content *content = file->content;
@@ -207,7 +205,7 @@ void cmek_ofile_unref(struct cmek_ofile *file)
 
 	(void)pthread_mutex_lock(&content->files_lock);
 	assert(file->refs > 0);
-	if (--file->refs == 0 && !cmek_commit_needed(file)) {
+	if (--file->refs == 0 && !cmek_commit_needed(file) && file->stuck == NULL) {
 		for (p = bucket_of(content, file->node); *p != file; p = &(*p)->hash_next)
 			;
 		*p = file->hash_next;

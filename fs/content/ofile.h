@@ -75,8 +75,8 @@ struct cmek_ofile {
 	bool has_handle;                /* it was asked for; an open file keeps it */
 	char *path;                     /* of the store file when content.name_changes was path_names; NULL = not asked for */
 	unsigned path_names;
-	uint64_t *unapplied; /* records whose images are not in place */
-	size_t n_unapplied;
+	/* Durable commits that are not in place; guarded by commit_lock, or read to see if there are any. */
+	_Atomic(struct cmek_stuck *) stuck;
 	/* lock: shared for reads, writes inside the size and commits; exclusive for whatever changes the fields below */
 	pthread_rwlock_t lock;
 	int fd;             /* of the store file; -1 until opened */
@@ -135,6 +135,7 @@ struct cmek_content {
 	struct cmek_group **groups;
 	struct cmek_group *lru_head, *lru_tail; /* head = oldest */
 	size_t n_groups, max_groups, n_buckets;
+	atomic_int failed;                   /* why the volume has turned read-only; 0 = it has not */
 	atomic_uint name_changes;            /* of files and directories, counted */
 	atomic_uint_fast64_t space_until_ms; /* up to then the store counts as far from full; monotonic */
 	/* held everywhere */
@@ -148,6 +149,9 @@ struct cmek_scratch {
 };
 #define CMEK_RUN_MAX (1u << 20)
 struct cmek_scratch *cmek_scratch_get(struct cmek_content *content); /* NULL: no memory */
+
+/* content.c: the store or the journal can't be relied on any more: from now on nothing is changed. Told once. */
+void cmek_content_fail(struct cmek_content *content, int error, const char *why);
 
 /* ofile.c: a monotonic clock. */
 uint64_t cmek_content_now_ms(void);
@@ -234,11 +238,8 @@ int cmek_block_zero(struct cmek_group *group, uint64_t block, uint32_t from, uin
 /* read.c: plaintext of one whole block into plain (len bytes, its plain length); group.lock held, either way. */
 int cmek_block_read_locked(struct cmek_group *group, uint64_t block, uint32_t len, uint8_t *plain);
 
-/*
- * commit.c: frees the notes of the file's records. in_place: they are not needed any more. Else they stay in the journal,
- * for the next mount: what they say could not be written, and may have been written in part.
- */
-void cmek_commit_drop_records(struct cmek_ofile *file, bool in_place);
+/* commit.c: before the file is freed. Records that are not in place stay in the journal, for the next mount. */
+void cmek_commit_drop_records(struct cmek_ofile *file);
 /* Something waits to go to the store. */
 bool cmek_commit_needed(struct cmek_ofile *file);
 

@@ -118,9 +118,11 @@ static int drop_groups_locked(struct cmek_ofile *file, uint64_t first, uint64_t 
 {
 	uint64_t groups = cmek_group_count(file->content->params.block_size, file->size);
 	struct cmek_absent before = { 0 };
-	size_t unapplied;
+	const struct cmek_stuck *stuck;
 	int r;
 
+	if (cmek_content_failed(file->content) < 0)
+		return -EROFS;
 	end = end < groups ? end : groups;
 	if (first >= end)
 		return 0;
@@ -130,7 +132,7 @@ static int drop_groups_locked(struct cmek_ofile *file, uint64_t first, uint64_t 
 		r = cmek_absent_copy(&file->absent, &before);
 	if (r < 0)
 		return r;
-	unapplied = file->n_unapplied;
+	stuck = file->stuck;
 	r = cmek_absent_add(&file->absent, first, end - first);
 	if (r == 0) {
 		cmek_group_drop_range(file, first, end);
@@ -143,7 +145,7 @@ static int drop_groups_locked(struct cmek_ofile *file, uint64_t first, uint64_t 
 		file->punched_first = file->punched_end = 0;
 	}
 	/* With a durable record that could not be written in place the groups are absent, and stay it. */
-	if (r < 0 && file->n_unapplied == unapplied) {
+	if (r < 0 && file->stuck == stuck) {
 		cmek_absent_done(&file->absent);
 		file->absent = before;
 		memset(&before, 0, sizeof(before));

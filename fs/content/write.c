@@ -331,7 +331,7 @@ int cmek_content_check_write(const struct cmek_ofile *file, uint64_t size)
 {
 	uint32_t block_size = file->content->params.block_size;
 
-	if (file->content->params.read_only)
+	if (file->content->params.read_only || cmek_content_failed(file->content) < 0)
 		return -EROFS;
 	if (!file->writable)
 		return -EACCES;
@@ -512,7 +512,9 @@ int cmek_content_truncate(struct cmek_ofile *file, uint64_t size)
 		return r;
 	(void)pthread_mutex_lock(&file->commit_lock);
 	(void)pthread_rwlock_wrlock(&file->lock);
-	if (size == 0) {
+	if (cmek_content_failed(file->content) < 0) {
+		r = -EROFS; /* what is only in memory must not be dropped; a commit that failed held the lock */
+	} else if (size == 0) {
 		r = empty_locked(file);
 	} else if (size > file->size) {
 		r = grow_locked(file, size, false);

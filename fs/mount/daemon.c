@@ -124,6 +124,14 @@ static int host_flush_store(void *arg)
 	return cmek_tree_syncfs(d->tree);
 }
 
+/* What is not taken for files is not taken for names either. The kernel goes on to believe in a writable mount. */
+static void host_failed(void *arg)
+{
+	struct daemon *d = arg;
+
+	cmek_tree_set_read_only(d->tree);
+}
+
 static void on_up(void *arg)
 {
 	struct daemon *d = arg;
@@ -232,7 +240,7 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		.dek_next = hdr->dek_next,
 		.store_path = d->store_path,
 	};
-	struct cmek_content_host host = { d, host_open_store, host_report, host_flush_store };
+	struct cmek_content_host host = { d, host_open_store, host_report, host_flush_store, host_failed };
 	struct cmek_session_params session_params = {
 		.writeback = d->opts->writeback && !d->read_only,
 		.allow_root = d->opts->allow_root,

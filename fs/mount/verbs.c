@@ -96,7 +96,7 @@ static int verb_status(void *arg, const struct cmek_json_at *request, json_t **r
 	cmek_content_status(d->content, &status);
 	*ret_result = json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o}", "state", "unlocked", "store",
 				d->opts->store, "mount_point", d->opts->mountpoint, "program_version", PACKAGE_VERSION,
-				"pid", (json_int_t)getpid(), "read_only", d->read_only, "since", time_json(d->since),
+				"pid", (json_int_t)getpid(), "read_only", d->read_only || cmek_content_failed(d->content) < 0, "since", time_json(d->since),
 				"volume", header_json(d), "content", content_json(&status), "journal",
 				journal_json(&status));
 	return *ret_result ? 0 : no_memory(err);

@@ -96,6 +96,7 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 		return cmek_error_sys(err, ENOMEM, "tree");
 	}
 	tree->params = *params;
+	tree->read_only = params->read_only;
 	tree->ring = ring;
 	tree->links_fd = -1;
 	pthread_mutex_init(&tree->links_lock, NULL);
@@ -157,6 +158,11 @@ void cmek_tree_free(struct cmek_tree *tree)
 		pthread_mutex_destroy(&tree->name_locks[i]);
 	pthread_mutex_destroy(&tree->links_lock);
 	free(tree);
+}
+
+void cmek_tree_set_read_only(struct cmek_tree *tree)
+{
+	atomic_store(&tree->read_only, true);
 }
 
 /* Attributes and entries */

@@ -47,6 +47,8 @@ struct cmek_entry {
 int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tree_params *params,
 		  struct cmek_tree **ret_tree, struct cmek_error *err);
 void cmek_tree_free(struct cmek_tree *tree);
+/* From now on, and for good, whatever would change the store says -EROFS. */
+void cmek_tree_set_read_only(struct cmek_tree *tree);
 
 int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, struct cmek_entry *ret_entry);
 void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups);

@@ -16,7 +16,7 @@
 int cmek_tree_chmod(struct cmek_tree *tree, uint64_t node, mode_t mode)
 {
 	struct cmek_tree_fd fd;
-	int r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
+	int r = atomic_load(&tree->read_only) ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
 
 	if (r)
 		return r;
@@ -29,7 +29,7 @@ int cmek_tree_chmod(struct cmek_tree *tree, uint64_t node, mode_t mode)
 int cmek_tree_chown(struct cmek_tree *tree, uint64_t node, uid_t uid, gid_t gid)
 {
 	struct cmek_tree_fd fd;
-	int r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
+	int r = atomic_load(&tree->read_only) ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
 
 	if (r)
 		return r;
@@ -41,7 +41,7 @@ int cmek_tree_chown(struct cmek_tree *tree, uint64_t node, uid_t uid, gid_t gid)
 int cmek_tree_utimens(struct cmek_tree *tree, uint64_t node, const struct timespec ts[2])
 {
 	struct cmek_tree_fd fd;
-	int r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
+	int r = atomic_load(&tree->read_only) ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
 
 	if (r)
 		return r;

@@ -40,7 +40,7 @@ static int making_begin(struct cmek_tree *tree, uint64_t parent, const char *nam
 
 	memset(&m->locks, 0, sizeof m->locks);
 	m->exists = false;
-	if (tree->params.read_only)
+	if (atomic_load(&tree->read_only))
 		return -EROFS;
 	r = cmek_tree_place_get(tree, parent, name, &m->place);
 	if (r)

@@ -299,7 +299,7 @@ int cmek_tree_open_store(struct cmek_tree *tree, uint64_t node, int flags)
 
 	if ((flags & ~(O_ACCMODE | O_DIRECTORY)) || (flags & O_ACCMODE) == O_WRONLY)
 		return -EINVAL;
-	if (tree->params.read_only && (flags & O_ACCMODE) != O_RDONLY)
+	if (atomic_load(&tree->read_only) && (flags & O_ACCMODE) != O_RDONLY)
 		return -EROFS;
 	r = cmek_node_get(tree->nodes, node, &at);
 	if (r)

@@ -3,6 +3,7 @@
 #define CMEK_TREE_TREE_IMPL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,6 +37,7 @@ struct cmek_tree {
 	struct cmek_keyring *ring; /* borrowed */
 	struct cmek_tree_params params;
 	struct cmek_cred_self self;
+	atomic_bool read_only; /* params.read_only, or set later */
 	bool by_handle;      /* open_by_handle_at(2) works here */
 	bool has_mount_id;
 	uint64_t mount_id;

@@ -145,7 +145,7 @@ int cmek_tree_unlink(struct cmek_tree *tree, uint64_t parent, const char *name)
 	struct cmek_store_stat st;
 	int r;
 
-	if (tree->params.read_only)
+	if (atomic_load(&tree->read_only))
 		return -EROFS;
 	r = cmek_tree_place_get(tree, parent, name, &place);
 	if (r)
@@ -207,7 +207,7 @@ int cmek_tree_rmdir(struct cmek_tree *tree, uint64_t parent, const char *name)
 	struct cmek_tree_place place;
 	int r, tries;
 
-	if (tree->params.read_only)
+	if (atomic_load(&tree->read_only))
 		return -EROFS;
 	r = cmek_tree_place_get(tree, parent, name, &place);
 	if (r)

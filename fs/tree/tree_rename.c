@@ -161,7 +161,7 @@ int cmek_tree_rename(struct cmek_tree *tree, uint64_t parent, const char *name, 
 
 	if (flags != 0 && flags != RENAME_NOREPLACE && flags != RENAME_EXCHANGE)
 		return -EINVAL;
-	if (tree->params.read_only)
+	if (atomic_load(&tree->read_only))
 		return -EROFS;
 	memset(&m, 0, sizeof m);
 	m.exchange = flags == RENAME_EXCHANGE;

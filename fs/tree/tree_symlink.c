@@ -130,7 +130,7 @@ int cmek_tree_make_target(struct cmek_tree *tree, const char *target, char **ret
 	struct cmek_symlink_head head;
 	int r;
 
-	if (tree->params.read_only)
+	if (atomic_load(&tree->read_only))
 		return -EROFS;
 	if (n == 0)
 		return -ENOENT;

@@ -21,7 +21,7 @@ int __wrap_fsync(int fd);
 int __real_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 
-static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes;
+static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, failures;
 
 static struct jf_store store;
 static struct cmek_content *content;
@@ -73,15 +73,21 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 	(void)what;
 }
 
+static void host_failed(void *arg)
+{
+	(void)arg;
+	failures++;
+}
+
 static int host_flush(void *arg)
 {
 	(void)arg;
-	return syncfs(store.store_fd) < 0 ? -errno : 0;
+	return fail_flush ? -EIO : syncfs(store.store_fd) < 0 ? -errno : 0;
 }
 
 static void content_start(unsigned commit_ms)
 {
-	struct cmek_content_host host = { NULL, host_open, host_report, host_flush };
+	struct cmek_content_host host = { NULL, host_open, host_report, host_flush, host_failed };
 	struct cmek_content_params params = { .block_size = 4096,
 					      .commit_ms = commit_ms,
 					      .held_max_bytes = 256 << 20,
@@ -98,7 +104,7 @@ static void content_start(unsigned commit_ms)
 static void setup(void)
 {
 	jf_store_init(&store);
-	fsyncs = hold_fsync = held_fsyncs = fail_writes = 0;
+	fsyncs = hold_fsync = held_fsyncs = fail_writes = fail_flush = failures = 0;
 }
 
 static void teardown(void)
@@ -302,35 +308,145 @@ END_TEST
 
 /* ---- a store that fails ---- */
 
-/* What was synced is there after a mount in which newer data could not be written, neither torn nor lost. */
-START_TEST(failed_in_place)
+static void check_after_mount(size_t len, uint64_t version)
 {
 	uint8_t buf[8192];
+	struct cmek_ofile *file;
+
+	fail_writes = fail_flush = 0;
+	content_start(60000);
+	file = file_open(1);
+	ck_assert_int_eq(cmek_content_read(file, buf, sizeof(buf), 0), len);
+	check_version(file, len, 0, version);
+	write_version(file, 100, 0, version + 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+
+/*
+ * A durable change can't be written in place: it is read from memory, by those who open the file later, too, nothing
+ * more is taken, and the next mount has it, neither torn nor lost. Also when the store works again meanwhile.
+ */
+START_TEST(failed_in_place)
+{
+	uint8_t byte = 1;
+	struct cmek_ofile *file, *other;
+
+	content_start(60000);
+	file = file_open(1);
+	other = file_open(2);
+	write_version(file, 8192, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	write_version(file, 8192, 0, 2);
+	write_version(other, 5000, 0, 7);
+	ck_assert_int_eq(failures, 0);
+	fail_writes = 1;
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	ck_assert_int_eq(failures, 1);
+	ck_assert_int_eq(cmek_content_failed(content), -EIO);
+	ck_assert_int_eq(cmek_ofile_flush(file), -EIO);
+	check_version(file, 8192, 0, 2);
+	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), -EROFS);
+	ck_assert_int_eq(cmek_content_truncate(file, 0), -EROFS);
+	ck_assert_int_eq(cmek_content_write(other, &byte, 1, 0), -EROFS);
+	check_version(file, 8192, 0, 2);
+	if (_i == 0)
+		fail_writes = 0;
+	/* what had been taken of other files still gets its record */
+	ck_assert_int_eq(cmek_content_sync(other, false), _i == 0 ? 0 : -EIO);
+	cmek_ofile_close(file);
+	file = file_open(1);
+	check_version(file, 8192, 0, 2);
+	cmek_ofile_close(file);
+	cmek_ofile_close(other);
+	ck_assert_int_eq(failures, 1);
+	ck_assert_int_eq(cmek_content_free(content), -EIO);
+	check_after_mount(8192, 2);
+	content_start(60000);
+	other = file_open(2);
+	check_version(other, 5000, 0, 7);
+	cmek_ofile_close(other);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+/* The same for a truncation and for a file that is emptied, which drop what is in memory. */
+START_TEST(failed_truncation)
+{
+	static const uint64_t sizes[] = { 5000, 0, 300000 };
 	struct cmek_ofile *file;
 
 	content_start(60000);
 	file = file_open(1);
 	write_version(file, 8192, 0, 1);
 	ck_assert_int_eq(cmek_content_sync(file, false), 0);
-	write_version(file, 8192, 0, 2);
 	fail_writes = 1;
-	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
-	ck_assert_int_eq(cmek_ofile_flush(file), -EIO); /* until the last close */
-	check_version(file, 8192, 0, 2);
-	if (_i == 0) {
-		fail_writes = 0;
-		ck_assert_int_eq(cmek_content_commit(file), 0); /* it heals */
-	}
+	if (sizes[_i] != 0) /* there is nothing to be written of an empty file */
+		ck_assert_int_eq(cmek_content_truncate(file, sizes[_i]) == 0 ? cmek_content_sync(file, false) : -EIO, -EIO);
+	else
+		ck_assert_int_eq(cmek_content_truncate(file, 0), 0);
+	ck_assert_int_eq(cmek_content_truncate(file, 10), sizes[_i] == 0 ? 0 : -EROFS);
+	if (sizes[_i] != 0)
+		check_version(file, sizes[_i] < 8192 ? sizes[_i] : 8192, 0, 1);
 	cmek_ofile_close(file);
-	ck_assert_int_eq(cmek_content_free(content), _i == 0 ? 0 : -EIO);
+	ck_assert_int_eq(cmek_content_free(content), -EIO);
 	fail_writes = 0;
+	content_start(60000);
+	file = file_open(1);
+	ck_assert_uint_eq(cmek_ofile_size(file), sizes[_i] == 0 ? 10 : sizes[_i]);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+/* However often it is tried, the ring does not fill up, and nobody waits for room that can't come. */
+START_TEST(failed_does_not_fill_the_ring)
+{
+	struct cmek_content_status before, after;
+	struct cmek_ofile *file;
+	int i;
+
+	content_start(1); /* the committer tries all the time */
+	file = file_open(1);
+	fail_writes = 1;
+	write_version(file, 8192, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	cmek_content_status(content, &before);
+	for (i = 0; i < 50; i++) {
+		ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+		usleep(1000);
+	}
+	cmek_content_status(content, &after);
+	ck_assert_uint_eq(after.journal_records, before.journal_records);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), -EIO);
+	check_after_mount(8192, 1);
+}
+END_TEST
+
+/* A checkpoint that can't flush: what the store has is not known any more, so nothing is freed, and nothing taken. */
+START_TEST(failed_checkpoint)
+{
+	uint8_t byte = 1;
+	struct cmek_ofile *file;
 
 	content_start(60000);
 	file = file_open(1);
-	ck_assert_int_eq(cmek_content_read(file, buf, sizeof(buf), 0), sizeof(buf));
-	check_version(file, 8192, 0, 2);
+	write_version(file, 8192, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	fail_flush = 1;
+	for (int i = 0; failures == 0 && i < 100000; i++) { /* until the ring is half full */
+		write_version(file, 8192, 0, 2);
+		(void)cmek_content_sync(file, false);
+		if (cmek_content_failed(content) < 0)
+			break;
+	}
+	ck_assert_int_eq(cmek_content_failed(content), -EIO);
+	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), -EROFS);
 	cmek_ofile_close(file);
-	ck_assert_int_eq(cmek_content_free(content), 0);
+	ck_assert_int_eq(cmek_content_free(content), -EIO);
+	check_after_mount(8192, 2);
 }
 END_TEST
 
@@ -346,6 +462,9 @@ int main(void)
 	tcase_add_test(tcase, metadata_is_flushed_once);
 	tcase_add_test(tcase, syncs_wait_for_the_flush);
 	tcase_add_loop_test(tcase, failed_in_place, 0, 2);
+	tcase_add_loop_test(tcase, failed_truncation, 0, 3);
+	tcase_add_test(tcase, failed_does_not_fill_the_ring);
+	tcase_add_test(tcase, failed_checkpoint);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
