@@ -636,7 +636,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *arg)
 	return -1;
 }
 
-static int read_rsa_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struct cmek_error *err)
+static int read_private_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struct cmek_error *err)
 {
 	EVP_PKEY *key;
 	BIO *bio;
@@ -653,6 +653,17 @@ static int read_rsa_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struc
 	ERR_clear_error();
 	if (!key)
 		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an unencrypted private key in PEM");
+	*ret_key = key;
+	return 0;
+}
+
+static int read_rsa_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struct cmek_error *err)
+{
+	EVP_PKEY *key = NULL;
+	int ret = read_private_key(pem, &key, err);
+
+	if (ret)
+		return ret;
 	if (!EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_get_bits(key) < 2048 ||
 	    EVP_PKEY_get_size(key) > CMEK_RSA_SIG_MAX) {
 		EVP_PKEY_free(key);
@@ -684,6 +695,33 @@ int cmek_rs256_sign(const struct cmek_secret *pem, const void *data, size_t len,
 		ret = failed(err, "an RSA signature");
 	else
 		*ret_len = sig_len;
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_free(key);
+	return ret;
+}
+
+int cmek_ed25519_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_ED25519_SIG_LEN],
+		      uint8_t ret_public[CMEK_ED25519_PUBLIC_LEN], struct cmek_error *err)
+{
+	size_t sig_len = CMEK_ED25519_SIG_LEN, public_len = CMEK_ED25519_PUBLIC_LEN;
+	EVP_MD_CTX *ctx = NULL;
+	EVP_PKEY *key = NULL;
+	int ret;
+
+	pthread_once(&algorithms_once, set_up);
+	ERR_clear_error();
+	ret = read_private_key(pem, &key, err);
+	if (ret)
+		return ret;
+	ctx = EVP_MD_CTX_new();
+	if (!EVP_PKEY_is_a(key, "ED25519"))
+		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an Ed25519 key");
+	else if (!ctx)
+		ret = cmek_error_sys(err, ENOMEM, "signing");
+	else if (EVP_PKEY_get_raw_public_key(key, ret_public, &public_len) != 1 ||
+		 EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) != 1 ||
+		 EVP_DigestSign(ctx, ret_sig, &sig_len, data, len) != 1)
+		ret = failed(err, "an Ed25519 signature");
 	EVP_MD_CTX_free(ctx);
 	EVP_PKEY_free(key);
 	return ret;

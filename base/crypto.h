@@ -67,6 +67,15 @@ int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t s
 int cmek_rs256_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_RSA_SIG_MAX],
 		    size_t *ret_len, struct cmek_error *err);
 
+/*
+ * Ed25519 (RFC 8032). pem: as above, a private key as PKCS#8. The public key that verifies it comes along. Kind
+ * bad-format, -EINVAL: it is no such key.
+ */
+#define CMEK_ED25519_SIG_LEN 64
+#define CMEK_ED25519_PUBLIC_LEN 32
+int cmek_ed25519_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_ED25519_SIG_LEN],
+		      uint8_t ret_public[CMEK_ED25519_PUBLIC_LEN], struct cmek_error *err);
+
 /* Random bytes from the system; aborts if there are none (no caller could go on safely). */
 void cmek_random(void *buf, size_t n);
 /* Constant-time comparison: 1 when equal. */

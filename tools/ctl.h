@@ -32,6 +32,7 @@ int cmek_ctl_header_backup(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
 int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
 
@@ -108,6 +109,9 @@ int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_
 int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_store_access access,
 			  const struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
 			  struct cmek_error *err);
+/* 0 when another slot than this one holds the volume's key and opens now, else kind usage with what the others said. */
+int cmek_ctl_prove_rest(const struct cmek_change *change, unsigned removed, const struct cmek_kms_options *kms,
+			struct cmek_error *err);
 /* A line of a library for people, on standard error; arg is the tool. For struct cmek_report. */
 void cmek_ctl_report_line(void *arg, const char *text);
 

@@ -320,8 +320,7 @@ static int check_age(const struct restore *r, const struct cmek_volhdr *now, str
 static int restore(struct restore *r, struct cmek_error *err)
 {
 	const struct cmek_volhdr *now;
-	uint64_t sequence = 0;
-	int i, ret;
+	int ret;
 
 	ret = read_backup(r, err);
 	if (!ret)
@@ -337,9 +336,8 @@ static int restore(struct restore *r, struct cmek_error *err)
 	if (ret)
 		return ret;
 	/* Newer than anything that is there, and no data key's number is given out twice. */
-	for (i = 0; i < 2; i++)
-		if (!cmek_volhdr_store_problem(r->store, i, &sequence) && sequence > r->hdr->sequence)
-			r->hdr->sequence = sequence;
+	if (cmek_volhdr_store_newest(r->store) > r->hdr->sequence)
+		r->hdr->sequence = cmek_volhdr_store_newest(r->store);
 	r->hdr->sequence++;
 	if (now && now->dek_next > r->hdr->dek_next && !memcmp(now->uuid, r->hdr->uuid, 16))
 		r->hdr->dek_next = now->dek_next;

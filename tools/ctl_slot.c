@@ -195,9 +195,8 @@ static int run_add(struct cmek_tool *tool, int argc, char **argv)
 
 /* ---- remove ---- */
 
-/* At least one slot that stays holds the volume's key and opens now. */
-static int prove_rest(const struct cmek_change *change, unsigned removed, const struct cmek_kms_options *kms,
-		      struct cmek_error *err)
+int cmek_ctl_prove_rest(const struct cmek_change *change, unsigned removed, const struct cmek_kms_options *kms,
+			struct cmek_error *err)
 {
 	const struct cmek_volhdr *hdr = cmek_change_old(change);
 	char story[CMEK_ERROR_TEXT_MAX / 2] = "";
@@ -255,7 +254,7 @@ static int remove_slot(struct cmek_change *change, unsigned id, bool rekey, cons
 
 	if (!slot)
 		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENXIO, "the volume has no key slot %u", id);
-	ret = prove_rest(change, id, kms, err);
+	ret = cmek_ctl_prove_rest(change, id, kms, err);
 	if (ret)
 		return ret;
 	cmek_volhdr_drop_slot(cmek_change_new(change), slot);

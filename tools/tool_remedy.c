@@ -48,6 +48,7 @@ static const struct {
 	{ CMEK_E_EXISTS, EUCLEAN, "bring .cmekfs back from a backup, or use --force to make a new volume" },
 	{ CMEK_E_EXISTS, EALREADY, "use --older if the older header is what you want" },
 	{ CMEK_E_EXISTS, 0, "choose another name or place; nothing was changed" },
+	{ CMEK_E_BUSY, EDEADLK, "see 'cmekctl key uses KEY'; leave out --kms, or add --shared-keys" },
 	{ CMEK_E_BUSY, 0, "wait until the other program is done, or stop it, then repeat the command" },
 	{ CMEK_E_DENIED, EPERM, "see 'ls -ln' for its owner and mode, and 'chmod 600' it once you know who could read it" },
 	{ CMEK_E_DENIED, ENOTTY, "give the passphrase with --passphrase-file FILE, or run it on a terminal" },
@@ -57,6 +58,8 @@ static const struct {
 	{ CMEK_E_EXPIRED, 0, "renew the credentials (log in again), then repeat the command" },
 	{ CMEK_E_KEY_DISABLED, 0, "'cmekctl key enable URI' if it was not disabled on purpose" },
 	{ CMEK_E_PENDING_DELETION, 0, "'cmekctl key cancel-deletion URI' before that date, then 'cmekctl key enable URI'" },
+	{ CMEK_E_KEY_DESTROYED, EIDRM, "only a backup of its header can bring it back, with a key that still works: "
+				       "'cmekctl header restore'" },
 	{ CMEK_E_KEY_DESTROYED, 0, "use another key; only a backup of the key could open what this one wrapped" },
 	{ CMEK_E_UNREACHABLE, 0, "check the network and the endpoint, then repeat the command" },
 	{ CMEK_E_THROTTLED, 0, "repeat the command later" },

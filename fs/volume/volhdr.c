@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/crypto.h"
+#include "base/text.h"
 #include "fs/volume/volhdr_json.h"
 
 #define HEADER_VERSION 1
@@ -25,6 +26,7 @@ enum {
 	AT_SEQUENCE = 16,
 	AT_UUID = 24,
 	AT_AREA_LEN = 40,
+	AT_WHEN = 40, /* of a tombstone */
 	AT_TEXT_LEN = 48,
 	AT_SHA256 = 56,
 	AT_HMAC = 88,
@@ -32,6 +34,7 @@ enum {
 };
 
 static const uint8_t magic[8] = { 'C', 'M', 'E', 'K', 'F', 'S', '\r', '\n' };
+static const uint8_t tombstone_magic[8] = { 'C', 'M', 'E', 'K', 'G', 'O', 'N', 'E' };
 
 int cmek_volhdr_new(struct cmek_volhdr **ret_hdr, struct cmek_error *err)
 {
@@ -151,6 +154,32 @@ static bool sha256_fits(const uint8_t *bytes, size_t len)
 	return !cmek_sha256(iov, 3, digest) && !memcmp(digest, bytes + AT_SHA256, sizeof(digest));
 }
 
+int cmek_tombstone_encode(const struct cmek_tombstone *tombstone, uint8_t bytes[CMEK_TOMBSTONE_LEN])
+{
+	struct iovec iov[3];
+
+	memset(bytes, 0, CMEK_TOMBSTONE_LEN);
+	memcpy(bytes + AT_MAGIC, tombstone_magic, sizeof(tombstone_magic));
+	cmek_store32(bytes + AT_VERSION, HEADER_VERSION);
+	cmek_store32(bytes + AT_HEAD_LEN, CMEK_TOMBSTONE_LEN);
+	cmek_store64(bytes + AT_SEQUENCE, tombstone->sequence);
+	memcpy(bytes + AT_UUID, tombstone->uuid, 16);
+	cmek_store64(bytes + AT_WHEN, (uint64_t)tombstone->when);
+	digested(bytes, CMEK_TOMBSTONE_LEN, iov);
+	return cmek_sha256(iov, 3, bytes + AT_SHA256);
+}
+
+bool cmek_tombstone_decode(const uint8_t *bytes, size_t len, struct cmek_tombstone *ret_tombstone)
+{
+	if (len != CMEK_TOMBSTONE_LEN || memcmp(bytes + AT_MAGIC, tombstone_magic, sizeof(tombstone_magic)) ||
+	    cmek_load32(bytes + AT_VERSION) != HEADER_VERSION || !sha256_fits(bytes, len))
+		return false;
+	ret_tombstone->sequence = cmek_load64(bytes + AT_SEQUENCE);
+	memcpy(ret_tombstone->uuid, bytes + AT_UUID, 16);
+	ret_tombstone->when = (int64_t)cmek_load64(bytes + AT_WHEN);
+	return true;
+}
+
 bool cmek_volhdr_intact(const uint8_t *bytes, size_t len, uint64_t *ret_sequence)
 {
 	bool later;
@@ -163,11 +192,17 @@ bool cmek_volhdr_intact(const uint8_t *bytes, size_t len, uint64_t *ret_sequence
 
 int cmek_volhdr_decode(const uint8_t *bytes, size_t len, struct cmek_volhdr **ret_hdr, struct cmek_error *err)
 {
+	char when[CMEK_TIME_TEXT];
+	struct cmek_tombstone tombstone;
 	struct cmek_volhdr *hdr = NULL;
 	size_t text_len;
 	bool later;
 	int ret;
 
+	if (cmek_tombstone_decode(bytes, len, &tombstone)) {
+		cmek_time_encode(tombstone.when, when);
+		return cmek_error_set(err, CMEK_E_KEY_DESTROYED, EIDRM, "the volume was shredded on %s", when);
+	}
 	ret = check_frame(bytes, len, &later, err);
 	if (ret)
 		return ret;

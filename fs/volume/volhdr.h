@@ -67,7 +67,7 @@ void cmek_volhdr_drop_slot(struct cmek_volhdr *hdr, struct cmek_slot *slot);
 /*
  * Bytes of a whole copy -> header. Checks length, magic, version, bounds, SHA-256, then every field, in this order; not
  * the HMAC, for that needs the KEK. Kinds: bad-format (-EINVAL) saying what is wrong; unsupported (-ENOTSUP): a later
- * version, or an unknown incompat feature.
+ * version, or an unknown incompat feature; key-destroyed (-EIDRM): a tombstone.
  */
 int cmek_volhdr_decode(const uint8_t *bytes, size_t len, struct cmek_volhdr **ret_hdr, struct cmek_error *err);
 /* True when the bytes have the form and the SHA-256 of a header of any version; *ret_sequence is then set. */
@@ -81,6 +81,19 @@ int cmek_volhdr_verify(const uint8_t *bytes, size_t len, const struct cmek_secre
  */
 int cmek_volhdr_encode(const struct cmek_volhdr *hdr, const struct cmek_secret *mac_key, uint8_t **ret_bytes,
 		       size_t *ret_len, struct cmek_error *err);
+
+/*
+ * What stands in the place of a header that was shredded (doc/format.md section 2.1). It says that nothing can be read
+ * any more, and authenticates nothing.
+ */
+#define CMEK_TOMBSTONE_LEN CMEK_VOLHDR_HEAD_LEN
+struct cmek_tombstone {
+	uint64_t sequence; /* of a header that it outdates, + 1 */
+	uint8_t uuid[16];
+	int64_t when; /* Unix seconds */
+};
+int cmek_tombstone_encode(const struct cmek_tombstone *tombstone, uint8_t bytes[CMEK_TOMBSTONE_LEN]);
+bool cmek_tombstone_decode(const uint8_t *bytes, size_t len, struct cmek_tombstone *ret_tombstone);
 
 /* "active", "decrypt-only", "retired", "destroyed". */
 const char *cmek_dek_state_name(enum cmek_dek_state state);

@@ -199,7 +199,8 @@ static void load_copy(int meta_fd, int i, struct copy *copy)
 {
 	if (!cmek_read_file(meta_fd, copy_names[i], CMEK_VOLHDR_LEN_MAX, &copy->bytes, &copy->len, &copy->err))
 		(void)cmek_volhdr_decode(copy->bytes, copy->len, &copy->hdr, &copy->err); /* err and hdr tell */
-	cmek_error_prefix(&copy->err, "%s", copy_names[i]);
+	if (copy->err.err != EIDRM)
+		cmek_error_prefix(&copy->err, "%s", copy_names[i]);
 }
 
 /* A whole copy of a later time that this program must not pass over for an older one. */
@@ -211,12 +212,26 @@ static bool is_newer(const struct copy *copy, uint64_t sequence)
 	       cmek_volhdr_intact(copy->bytes, copy->len, &its) && its > sequence;
 }
 
+static bool copy_tombstone(const struct copy *copy, struct cmek_tombstone *ret_tombstone)
+{
+	return copy->bytes && cmek_tombstone_decode(copy->bytes, copy->len, ret_tombstone);
+}
+
 static int pick(struct cmek_volhdr_store *store, const struct cmek_report *report, struct cmek_error *err)
 {
 	struct copy *a = &store->copies[0], *b = &store->copies[1];
 	char uuids[N_COPIES][CMEK_UUID_TEXT];
+	struct cmek_tombstone tombstone;
+	const struct cmek_volhdr *other;
 	const struct copy *bad;
+	int i;
 
+	/* One is enough: a shredding that was cut off has begun. A header that was brought back later is newer. */
+	for (i = 0; i < N_COPIES; i++) {
+		other = store->copies[!i].hdr;
+		if (copy_tombstone(&store->copies[i], &tombstone) && (!other || other->sequence <= tombstone.sequence))
+			return cmek_error_set(err, CMEK_E_KEY_DESTROYED, EIDRM, "%s", store->copies[i].err.text);
+	}
 	if (!a->hdr && !b->hdr)
 		return cmek_error_set(err, a->err.kind == b->err.kind ? a->err.kind : CMEK_E_BAD_FORMAT, a->err.err,
 				      "neither copy of the volume header is usable: %s; %s", a->err.text, b->err.text);
@@ -306,6 +321,27 @@ int cmek_volhdr_store_open_any(int store_fd, struct cmek_volhdr_store **ret_stor
 	store->none = pick(store, NULL, NULL) != 0;
 	*ret_store = store;
 	return 0;
+}
+
+bool cmek_volhdr_store_shredded(const struct cmek_volhdr_store *store, struct cmek_tombstone *ret_tombstone)
+{
+	return copy_tombstone(&store->copies[0], ret_tombstone) || copy_tombstone(&store->copies[1], ret_tombstone);
+}
+
+uint64_t cmek_volhdr_store_newest(const struct cmek_volhdr_store *store)
+{
+	struct cmek_tombstone tombstone;
+	uint64_t newest = 0, its;
+	int i;
+
+	for (i = 0; i < N_COPIES; i++) {
+		its = store->copies[i].hdr ? store->copies[i].hdr->sequence : 0;
+		if (copy_tombstone(&store->copies[i], &tombstone))
+			its = tombstone.sequence;
+		if (its > newest)
+			newest = its;
+	}
+	return newest;
 }
 
 enum cmek_store_access cmek_volhdr_store_access(const struct cmek_volhdr_store *store)

@@ -43,7 +43,7 @@ struct cmek_volhdr_store;
  * Opens the store directory's volume: store_fd is borrowed for the call. The lock lasts until close, in all processes
  * that inherited it. A bad copy beside a good one is reported.
  * Kinds: not-found (no volume here), busy (-EBUSY, another mount or program), bad-format (no copy is good: both are
- * told), unsupported, system.
+ * told), unsupported, key-destroyed (-EIDRM: it was shredded, and no newer header was put there since), system.
  */
 int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const struct cmek_report *report,
 			   struct cmek_volhdr_store **ret_store, struct cmek_error *err);
@@ -81,6 +81,10 @@ int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr
  * other functions only _close(), _access(), _problem() and _put() may be called.
  */
 int cmek_volhdr_store_open_any(int store_fd, struct cmek_volhdr_store **ret_store, struct cmek_error *err);
+/* The highest sequence number of anything that is there, a tombstone included; 0: nothing is whole. */
+uint64_t cmek_volhdr_store_newest(const struct cmek_volhdr_store *store);
+/* True when a tombstone is among the copies. */
+bool cmek_volhdr_store_shredded(const struct cmek_volhdr_store *store, struct cmek_tombstone *ret_tombstone);
 /* Writes *hdr as both copies, with its own sequence number; otherwise as cmek_volhdr_store_update(). */
 int cmek_volhdr_store_put(struct cmek_volhdr_store *store, struct cmek_volhdr **hdr, const struct cmek_secret *mac_key,
 			  struct cmek_error *err);

@@ -17,6 +17,7 @@
 #include "base/io.h"
 #include "fs/volume/change.h"
 #include "fs/volume/registry.h"
+#include "fs/volume/shred.h"
 #include "kms/json.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/volume.h"
@@ -58,6 +59,15 @@ int __wrap_renameat(int from_fd, const char *from, int to_fd, const char *to)
 {
 	crash_here();
 	return __real_renameat(from_fd, from, to_fd, to);
+}
+
+static void write_file(int dir_fd, const char *name, size_t len)
+{
+	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, (off_t)len), 0);
+	close(fd);
 }
 
 static struct unit_volume v;
@@ -371,6 +381,117 @@ START_TEST(rekeyed)
 }
 END_TEST
 
+/* A child shreds the volume and dies at the n-th call. */
+static int shred_and_die(unsigned n)
+{
+	struct cmek_volhdr_store *store = NULL;
+	struct cmek_shred_count count;
+	int status = -1;
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		ck_ok(cmek_volhdr_store_open_any(v.store_fd, &store, &err));
+		calls = 0;
+		exit_at = n;
+		_exit(cmek_shred_volume(v.store_fd, store, v.hdr->uuid, 1700000000, &count, &err) ? 1 : 0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(WIFEXITED(status), "status %x", (unsigned)status);
+	return WEXITSTATUS(status);
+}
+
+/* Cut off anywhere the volume is whole, or damaged and whole in its other copy, or a shredded one; repeated, it is done. */
+START_TEST(shred_killed_anywhere)
+{
+	struct cmek_volhdr_store *store = NULL;
+	unsigned n;
+	int code = EXIT_CRASHED, ret;
+
+	for (n = 1; code == EXIT_CRASHED; n++) {
+		unit_copy_put(&v, 0, v.hdr, v.mac_key);
+		unit_copy_put(&v, 1, v.hdr, v.mac_key);
+		write_file(v.meta_fd, "journal.0", 10000);
+		code = shred_and_die(n);
+		ret = cmek_volhdr_store_open(v.store_fd, CMEK_STORE_READ, NULL, &store, &err);
+		if (ret) {
+			ck_assert_int_eq(ret, -EIDRM);
+			ck_assert_int_eq(err.kind, CMEK_E_KEY_DESTROYED);
+			ck_assert_str_eq(err.text, "the volume was shredded on 2023-11-14T22:13:20Z");
+			cmek_error_clear(&err);
+		}
+		cmek_volhdr_store_close(store);
+		store = NULL;
+		ck_assert_int_eq(shred_and_die(0), 0);
+		ck_ok(cmek_shred_verify(v.store_fd, &err));
+	}
+	ck_assert_int_eq(code, 0);
+	ck_assert_int_ne(ret, 0);
+	ck_assert_uint_gt(n, 12);
+}
+END_TEST
+
+/* Bytes of the wrapped keys are nowhere in the volume's directory, nor in files that the old copies were. */
+START_TEST(shredded)
+{
+	uint8_t old[CMEK_VOLHDR_HEAD_LEN + 8192], now[CMEK_VOLHDR_HEAD_LEN + 8192];
+	struct cmek_volhdr_store *store = NULL;
+	struct cmek_shred_count planned, done;
+	struct cmek_shred_old handle;
+	struct cmek_change *change;
+	int fds[2], i;
+
+	write_file(v.meta_fd, "journal.0", 5000);
+	ck_assert_int_eq(mkdirat(v.meta_fd, "lost", 0700), 0);
+	write_file(v.meta_fd, "lost/journal.0.1", 100);
+	for (i = 0; i < 2; i++) {
+		fds[i] = openat(v.meta_fd, unit_copy_name(i), O_RDONLY | O_CLOEXEC);
+		ck_assert_int_eq(pread(fds[i], old, sizeof(old), 0), sizeof(old));
+	}
+	/* An update leaves the old copies to be overwritten. */
+	ck_ok(cmek_shred_old_open(v.store_fd, &handle, &err));
+	change = begin(CMEK_STORE_CHANGE);
+	do_remove(change);
+	ck_ok(cmek_change_commit(change, &err));
+	cmek_change_end(change);
+	ck_ok(cmek_shred_old_finish(&handle, true, &err));
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_eq(pread(fds[i], now, sizeof(now), 0), sizeof(now));
+		ck_assert_int_ne(memcmp(now, old, 4096), 0);
+		ck_assert_ptr_null(memmem(now, sizeof(now), "wrapped", 7));
+		close(fds[i]);
+		fds[i] = openat(v.meta_fd, unit_copy_name(i), O_RDONLY | O_CLOEXEC);
+	}
+	check_volume(changes[2].after, changes[2].after);
+
+	ck_assert_int_eq(cmek_shred_verify(v.store_fd, &err), -EUCLEAN);
+	cmek_error_clear(&err);
+	ck_ok(cmek_shred_measure(v.store_fd, &planned, &err));
+	ck_assert_uint_eq(planned.files, 4);
+	ck_ok(cmek_volhdr_store_open_any(v.store_fd, &store, &err));
+	ck_ok(cmek_shred_volume(v.store_fd, store, v.hdr->uuid, 1700000000, &done, &err));
+	cmek_volhdr_store_close(store);
+	ck_assert_mem_eq(&planned, &done, sizeof(done));
+	ck_ok(cmek_shred_verify(v.store_fd, &err));
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_eq(pread(fds[i], now, sizeof(now), 0), sizeof(now));
+		ck_assert_ptr_null(memmem(now, sizeof(now), "wrapped", 7));
+		close(fds[i]);
+	}
+	/* A header that comes back is newer than the tombstones, and one of them beside it does no harm. */
+	store = NULL;
+	ck_ok(cmek_volhdr_store_open_any(v.store_fd, &store, &err));
+	ck_assert_ptr_null(cmek_volhdr_store_header(store));
+	v.hdr->sequence = cmek_volhdr_store_newest(store) + 1;
+	cmek_volhdr_store_close(store);
+	unit_copy_put(&v, 1, v.hdr, v.mac_key);
+	store = NULL;
+	ck_ok(cmek_volhdr_store_open(v.store_fd, CMEK_STORE_READ, NULL, &store, &err));
+	ck_assert_str_eq(keys_of(cmek_volhdr_store_header(store)), changes[0].before);
+	cmek_volhdr_store_close(store);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("change");
@@ -382,6 +503,8 @@ int main(void)
 	tcase_add_test(tc, other_programs);
 	tcase_add_test(tc, refuses);
 	tcase_add_test(tc, rekeyed);
+	tcase_add_test(tc, shred_killed_anywhere);
+	tcase_add_test(tc, shredded);
 	suite_add_tcase(s, tc);
 	return unit_run(s);
 }

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* RS256: the vector of RFC 7515 appendix A.2 in both forms of the key, and keys that are refused. */
+/* Signatures. RS256: the vector of RFC 7515 appendix A.2 in both forms of the key; Ed25519; and keys that are refused. */
 #include "config.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include "base/crypto.h"
+#include "base/text.h"
 #include "tests/unit/unit.h"
 #include "tests/vectors/rfc7515_a2.h"
 
@@ -93,6 +97,54 @@ START_TEST(keys_that_are_refused)
 }
 END_TEST
 
+/* RFC 8032 section 7.1, tests 1 and 3; the keys as PKCS#8 (RFC 8410). */
+static const struct {
+	const char *key, *public, *message, *signature;
+} ed25519_rows[] = {
+	{ "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g",
+	  "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
+	  "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155"
+	  "5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b" },
+	{ "MC4CAQAwBQYDK2VwBCIEIMWqjfQ/n4N77bdELzHct7Fm04U1B28JS4XOOi4LRFj3",
+	  "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
+	  "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac"
+	  "18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a" },
+};
+
+/* Loop over rows. */
+START_TEST(ed25519)
+{
+	char pem_text[256], sig_hex[CMEK_HEX_LEN(CMEK_ED25519_SIG_LEN) + 1], public_hex[CMEK_HEX_LEN(CMEK_ED25519_PUBLIC_LEN) + 1];
+	uint8_t message[8], sig[CMEK_ED25519_SIG_LEN], public[CMEK_ED25519_PUBLIC_LEN];
+	const char *hex = ed25519_rows[_i].message;
+	long n = cmek_hex_decode(hex, strlen(hex), message, sizeof(message));
+	struct cmek_secret *pem = NULL;
+
+	snprintf(pem_text, sizeof(pem_text), "-----BEGIN PRIVATE KEY-----\n%s\n-----END PRIVATE KEY-----\n",
+		 ed25519_rows[_i].key);
+	ck_assert_int_eq(cmek_secret_new_copy(CMEK_KEY_TEXT, pem_text, strlen(pem_text), &pem, NULL), 0);
+	ck_assert_int_eq(cmek_ed25519_sign(pem, message, (size_t)n, sig, public, NULL), 0);
+	cmek_hex_encode(sig, sizeof(sig), sig_hex);
+	cmek_hex_encode(public, sizeof(public), public_hex);
+	ck_assert_str_eq(sig_hex, ed25519_rows[_i].signature);
+	ck_assert_str_eq(public_hex, ed25519_rows[_i].public);
+	cmek_secret_free(pem);
+}
+END_TEST
+
+START_TEST(ed25519_other_key)
+{
+	uint8_t sig[CMEK_ED25519_SIG_LEN], public[CMEK_ED25519_PUBLIC_LEN];
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_secret *pem = NULL;
+
+	ck_assert_int_eq(cmek_secret_new_copy(CMEK_KEY_TEXT, rsa_1024, sizeof(rsa_1024) - 1, &pem, NULL), 0);
+	ck_assert_int_eq(cmek_ed25519_sign(pem, "x", 1, sig, public, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "it is not an Ed25519 key");
+	cmek_secret_free(pem);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("rs256");
@@ -100,6 +152,8 @@ int main(void)
 
 	tcase_add_loop_test(tc, rfc7515_vector, 0, UNIT_ROWS(forms));
 	tcase_add_loop_test(tc, keys_that_are_refused, 0, UNIT_ROWS(bad_rows));
+	tcase_add_loop_test(tc, ed25519, 0, UNIT_ROWS(ed25519_rows));
+	tcase_add_test(tc, ed25519_other_key);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }
