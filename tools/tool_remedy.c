@@ -51,7 +51,8 @@ static const struct {
 	{ CMEK_E_BUSY, EDEADLK, "see 'cmekctl key uses KEY'; leave out --kms, or add --shared-keys" },
 	{ CMEK_E_BUSY, 0, "wait until the other program is done, or stop it, then repeat the command" },
 	{ CMEK_E_DENIED, EPERM, "see 'ls -ln' for its owner and mode, and 'chmod 600' it once you know who could read it" },
-	{ CMEK_E_DENIED, ENOTTY, "give the passphrase with --passphrase-file FILE, or run it on a terminal" },
+	{ CMEK_E_DENIED, ENOTTY, "give the passphrase with --passphrase-file FILE (a mount: -o "
+				   "passphrase_file=FILE), or run it on a terminal" },
 	{ CMEK_E_DENIED, EKEYREJECTED, "give the passphrase, or bring back the key file, that belongs to this store" },
 	{ CMEK_E_DENIED, ECANCELED, NULL },
 	{ CMEK_E_DENIED, 0, "check the permissions that the KMS gives to these credentials" },
