@@ -76,6 +76,8 @@ static const struct key ibm_keys[] = {
 	{ "metadata_endpoint", URL, 0, 0 },
 	{ "api_key_file", PATH, 0, 0 },
 	{ "trusted_profile", TEXT, 0, 0 },
+	{ "compute_token_file", PATH, 0, 0 },
+	{ "key_ring", TEXT, 0, 0 },
 	{ NULL, TEXT, 0, 0 },
 };
 static const struct key volume_keys[] = {

@@ -460,3 +460,66 @@ int cmek_gcp_version_reply(const void *text, size_t len, const char *key_name, c
 		*ret_destroy = destroy;
 	return 0;
 }
+
+/* ---- replies that are errors ---- */
+
+static const char *string_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+/* The state in "... is not enabled, current state is: DISABLED." becomes the code KEY_DISABLED. */
+static void code_of_state(const char *message, char *code, size_t max)
+{
+	static const char marker[] = "current state is: ";
+	const char *state = strstr(message, marker);
+	int len;
+
+	if (!state)
+		return;
+	state += strlen(marker);
+	len = (int)strspn(state, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+	if (len > 0)
+		snprintf(code, max, "KEY_%.*s", len, state);
+}
+
+/* A more telling code in the machine-readable details; anything unknown is passed over. */
+static void code_of_details(const json_t *details, char *code, size_t max)
+{
+	const char *type;
+
+	for (size_t i = 0; i < json_array_size(details); i++) {
+		const json_t *violations = json_object_get(json_array_get(details, i), "violations");
+
+		for (size_t k = 0; k < json_array_size(violations); k++) {
+			type = string_of(json_array_get(violations, k), "type");
+			if (strncmp(type, "KEY_", 4) == 0)
+				cmek_problem_text(code, max, type, strlen(type));
+		}
+	}
+}
+
+void cmek_gcp_read_problem(const struct cmek_http_response *resp, struct cmek_problem *ret_problem)
+{
+	struct cmek_problem *p = ret_problem;
+	const char *code, *message;
+	const json_t *error;
+	json_t *json = NULL;
+
+	if (cmek_json_parse(resp->body, resp->body_len, "the error", &json, NULL) < 0)
+		return; /* a proxy's page, say: the HTTP status is all there is */
+	error = json_object_get(json, "error");
+	code = json_is_string(error) ? json_string_value(error) : string_of(error, "status");
+	message = json_is_string(error) ? string_of(json, "error_description") : string_of(error, "message");
+	cmek_problem_text(p->code, sizeof(p->code), code, strlen(code));
+	cmek_problem_text(p->message, sizeof(p->message), message, strlen(message));
+	if (!strcmp(code, "FAILED_PRECONDITION")) {
+		code_of_details(json_object_get(error, "details"), p->code, sizeof(p->code));
+		code_of_state(message, p->code, sizeof(p->code));
+	} else if (!strcmp(code, "INVALID_ARGUMENT") && strstr(message, "crc32c")) {
+		snprintf(p->code, sizeof(p->code), "CRC32C");
+	}
+	json_decref(json);
+}

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/secret.h"
+#include "kms/http.h"
 #include "kms/kms.h"
 
 /*
@@ -45,5 +46,12 @@ int cmek_gcp_versions_reply(const void *text, size_t len, const char *key_name, 
 /* A version that was made or changed: its number (malloced, NULL allowed) and when it will be destroyed (0 = never). */
 int cmek_gcp_version_reply(const void *text, size_t len, const char *key_name, char **ret_id, int64_t *ret_destroy,
 			   struct cmek_error *err);
+
+/*
+ * cmek_http_request.read_problem for all of Google's answers, those of its token endpoint (RFC 6749 s5.2) too. The code is
+ * the status ("PERMISSION_DENIED"), or, where the answer tells it, the state that a version of a key is in
+ * ("KEY_DISABLED", "KEY_DESTROY_SCHEDULED", ...), or "CRC32C" for a request whose checksum did not fit.
+ */
+void cmek_gcp_read_problem(const struct cmek_http_response *resp, struct cmek_problem *ret_problem);
 
 #endif

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+
 #include "base/text.h"
 #include "kms/ibm_wire.h"
 #include "kms/json.h"
@@ -448,4 +449,36 @@ int cmek_ibm_create_reply(const void *text, size_t len, char **ret_crn, struct c
 	if (rc == 0)
 		*ret_crn = text_copy;
 	return rc;
+}
+
+/* ---- replies that are errors ---- */
+
+static const char *string_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+void cmek_ibm_read_problem(const struct cmek_http_response *resp, struct cmek_problem *ret_problem)
+{
+	const json_t *resource, *reason;
+	const char *code, *message;
+	json_t *json = NULL;
+
+	if (cmek_json_parse(resp->body, resp->body_len, "the error", &json, NULL) < 0)
+		return; /* a proxy's page, say: the HTTP status is all there is */
+	resource = json_array_get(json_object_get(json, "resources"), 0);
+	reason = json_array_get(json_object_get(resource, "reasons"), 0);
+	code = string_of(reason, "code");
+	message = string_of(resource, "errorMsg");
+	if (message[0] == '\0')
+		message = string_of(reason, "message");
+	if (!resource) { /* IAM's form */
+		code = string_of(json, "errorCode");
+		message = string_of(json, "errorMessage");
+	}
+	cmek_problem_text(ret_problem->code, sizeof(ret_problem->code), code, strlen(code));
+	cmek_problem_text(ret_problem->message, sizeof(ret_problem->message), message, strlen(message));
+	json_decref(json);
 }

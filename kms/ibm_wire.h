@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/secret.h"
+#include "kms/http.h"
 #include "kms/kms.h"
 
 /*
@@ -46,5 +47,8 @@ int cmek_ibm_registrations_reply(const void *text, size_t len, struct cmek_kms_r
 				 size_t *ret_page, struct cmek_error *err);
 /* The reply to a new key: its CRN, malloced. */
 int cmek_ibm_create_reply(const void *text, size_t len, char **ret_crn, struct cmek_error *err);
+
+/* cmek_http_request.read_problem for the service's answers and those of IAM: the code of the first reason. */
+void cmek_ibm_read_problem(const struct cmek_http_response *resp, struct cmek_problem *ret_problem);
 
 #endif

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kms/gcp.h"
+#include "kms/ibm.h"
 #include "kms/json.h"
 #include "kms/kms.h"
 #include "kms/kms_uri.h"
@@ -20,6 +22,8 @@
 
 static const struct cmek_kms_provider *const providers[] = {
 	&cmek_kms_local,
+	&cmek_kms_gcp,
+	&cmek_kms_ibm,
 };
 #define N_PROVIDERS (sizeof(providers) / sizeof(providers[0]))
 
@@ -237,7 +241,7 @@ int cmek_kms_unwrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 		rc = check_blob(blob, err);
 	if (rc < 0)
 		return rc;
-	rc = kms->provider->unwrap(kms->state, ctx, blob, &key, &fresh, err);
+	rc = kms->provider->unwrap(kms->state, ctx, blob, &key, ret_fresh ? &fresh : NULL, err);
 	if (rc == 0 && cmek_secret_len(key) != KEK_LEN)
 		rc = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "the unwrapped key has %zu bytes, not %d",
 				    cmek_secret_len(key), KEK_LEN);
@@ -249,8 +253,6 @@ int cmek_kms_unwrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 	*ret_key = key;
 	if (ret_fresh)
 		*ret_fresh = fresh;
-	else
-		cmek_kms_blob_done(&fresh);
 	return 0;
 }
 

@@ -108,7 +108,8 @@ const char *cmek_kms_uri(const struct cmek_kms *kms);           /* as given */
 /*
  * wrap:    key (made for CMEK_KEY_KEK, 32 bytes) -> blob, under the key's newest version, bound to ctx.
  * unwrap:  blob -> key. blob->resolved names the key that must answer (compared). *ret_fresh, if not NULL: a blob the
- *          provider re-made on the way (IBM after a rotation), data == NULL if none; the caller owns it.
+ *          provider re-made on the way because the key was rotated since (IBM; Google Cloud, if it may be asked to wrap),
+ *          data == NULL if none; the caller owns it.
  * rewrap:  blob -> new blob under the newest version, in the KMS where it can (else cmek_kms_rewrap() does it here).
  * Kinds: denied, expired, key-disabled, pending-deletion, key-destroyed, not-found, unreachable, throttled,
  *        tampered (the blob or the context does not fit), bad-format, system, limit. errno: -EACCES for denied,

@@ -372,10 +372,30 @@ static int run_disable(struct cmek_tool *tool, int argc, char **argv)
 			    cmek_kms_disable, argc, argv);
 }
 
+/* In which state a key comes back depends on the service. */
 static int run_cancel_deletion(struct cmek_tool *tool, int argc, char **argv)
 {
-	return change_state(tool, "Keeps a key that was to be destroyed. It stays disabled.",
-			    "no longer pending deletion; it is disabled", cmek_kms_cancel_deletion, argc, argv);
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] KEY", .about = "Keeps a key that was to be destroyed.",
+		.options = plain_options, .min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_kms_info info = { 0 };
+	struct key_run run;
+	json_t *json;
+	int rc;
+
+	rc = start(&run, tool, &command, argc, argv);
+	if (rc == 0)
+		rc = cmek_kms_cancel_deletion(run.kms, &run.err);
+	if (rc == 0)
+		rc = cmek_kms_describe(run.kms, &info, &run.err);
+	if (rc == 0) {
+		cmek_tool_say(tool, "%s is no longer pending deletion; it is %s", run.uri, cmek_kms_state_name(info.state));
+		json = info_json(&info);
+		cmek_tool_json(tool, &json);
+	}
+	cmek_kms_info_done(&info);
+	return finish(&run, rc);
 }
 
 static int run_schedule_deletion(struct cmek_tool *tool, int argc, char **argv)

@@ -49,6 +49,8 @@ static const struct {
 	{ CMEK_E_EXISTS, EALREADY, "use --older if the older header is what you want" },
 	{ CMEK_E_EXISTS, 0, "choose another name or place; nothing was changed" },
 	{ CMEK_E_BUSY, EDEADLK, "see 'cmekctl key uses KEY'; leave out --kms, or add --shared-keys" },
+	{ CMEK_E_BUSY, ETXTBSY, "'cmekctl key registrations URI' lists what uses the key" },
+	{ CMEK_E_BUSY, EAGAIN, "wait as long as it says, then repeat the command" },
 	{ CMEK_E_BUSY, 0, "wait until the other program is done, or stop it, then repeat the command" },
 	{ CMEK_E_DENIED, EPERM, "see 'ls -ln' for its owner and mode, and 'chmod 600' it once you know who could read it" },
 	{ CMEK_E_DENIED, ENOTTY, "give the passphrase with --passphrase-file FILE (a mount: -o "
@@ -64,6 +66,8 @@ static const struct {
 	{ CMEK_E_KEY_DESTROYED, 0, "use another key; only a backup of the key could open what this one wrapped" },
 	{ CMEK_E_UNREACHABLE, 0, "check the network and the endpoint, then repeat the command" },
 	{ CMEK_E_THROTTLED, 0, "repeat the command later" },
+	{ CMEK_E_BAD_FORMAT, EPROTO, "check the endpoint, and what is between here and the service" },
+	{ CMEK_E_BAD_FORMAT, EILSEQ, "check what is between here and the service (a proxy?), then repeat the command" },
 	{ CMEK_E_BAD_FORMAT, 0, "check the disk, and bring the file back from a backup" },
 	{ CMEK_E_TAMPERED, 0, "find out who changed it, then bring the file back from a backup" },
 	{ CMEK_E_MISMATCH, EXDEV, "find the header of this volume, or use --other-volume if you are sure" },

@@ -7,7 +7,16 @@ t cmekctl key create local:.db
 t cmekctl key create local:
 t cmekctl key create db
 t cmekctl key create arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
-t cmekctl key create gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k
+gcp=gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k
+sa=sa@p.iam.gserviceaccount.com
+t cmekctl key create "$gcp"/cryptoKeyVersions/1
+t cmekctl key describe 2fe79d14-7f5d-4bae-b0e6-4a5c5b1a8d7b
+t cmekctl key policy --volume x "$gcp"
+t cmekctl key policy "$gcp"
+t cmekctl key policy --create --member me@p.iam.gserviceaccount.com "$gcp"
+t cmekctl key policy --service-account $sa --member "x; y" "$gcp"
+t cmekctl key policy --service-account $sa --volume 2fe79d14-7f5d-4bae-b0e6-4a5c5b1a8d7b "$gcp"
+t cmekctl key registrations "$gcp"
 t cmekctl key create crn:v1:bluemix:public:kms:us-south:a/0123:abcd:key:ef01
 t cmekctl key create local:db
 t cmekctl key create local:db

@@ -30,7 +30,7 @@ import traceback
 import urllib.parse
 
 # Modules with a class Service, asked in this order whether a request is theirs.
-SERVICES = ["aws"]
+SERVICES = ["aws", "gcp", "ibm"]
 BODY_MAX = 1 << 20
 
 
