@@ -53,6 +53,7 @@ static const struct key aws_keys[] = {
 	{ "sts_endpoint", URL, 0, 0 },
 	{ "metadata_endpoint", URL, 0, 0 },
 	{ "region", TEXT, 0, 0 },
+	{ "replica_region", TEXT, 0, 0 },
 	{ "profile", TEXT, 0, 0 },
 	{ "config_file", PATH, 0, 0 },
 	{ "credentials_file", PATH, 0, 0 },
@@ -396,11 +397,12 @@ out:
 
 int cmek_conf_load(const char *path, struct cmek_conf **ret_conf, struct cmek_error *err)
 {
-	struct reading r = { .path = path ? path : CMEK_CONF_PATH, .err = err };
+	const char *given = path ? path : getenv("CMEKFS_CONFIG");
+	struct reading r = { .path = given && *given ? given : CMEK_CONF_PATH, .err = err };
 	char *text = NULL;
 	int line;
 
-	r.rc = read_text(r.path, !path, &text, err);
+	r.rc = read_text(r.path, r.path != given, &text, err);
 	if (r.rc < 0)
 		return r.rc;
 	r.conf = calloc(1, sizeof(*r.conf));

@@ -18,7 +18,7 @@
 struct cmek_conf;
 
 /*
- * Reads path, or CMEK_CONF_PATH if it is NULL; a default file that does not exist is an empty one. The caller owns
+ * Reads path, or if it is NULL $CMEKFS_CONFIG, else CMEK_CONF_PATH, which need not exist: that is an empty one. The caller owns
  * *ret_conf. Kinds: not-found; denied (-EPERM: others than its owner may change the file, or its owner is neither root nor
  * this user); usage (-EINVAL: "PATH:LINE: what is wrong"); limit (-EFBIG: above 1 MiB); system.
  */

@@ -60,6 +60,14 @@ void cmek_http_begin(struct cmek_http *http, unsigned deadline_ms)
 	http->deadline = http->ops->clock_ms(http->state) + http->deadline_ms;
 }
 
+bool cmek_http_wait(struct cmek_http *http, unsigned ms)
+{
+	if (http->ops->clock_ms(http->state) + ms >= http->deadline)
+		return false;
+	http->ops->sleep_ms(http->state, ms);
+	return true;
+}
+
 int64_t cmek_http_time(const struct cmek_http *http)
 {
 	return http->ops->time(http->state);

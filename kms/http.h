@@ -91,6 +91,8 @@ void cmek_http_free(struct cmek_http *http);
 
 /* Begins a call of a user's: all requests from now on share deadline_ms (0 = 30,000), waits between them included. */
 void cmek_http_begin(struct cmek_http *http, unsigned deadline_ms);
+/* Waits, unless the deadline is nearer than that: then false, at once. */
+bool cmek_http_wait(struct cmek_http *http, unsigned ms);
 /* The transport's idea of the time, Unix seconds. */
 int64_t cmek_http_time(const struct cmek_http *http);
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kms/aws.h"
 #include "kms/gcp.h"
 #include "kms/ibm.h"
 #include "kms/json.h"
@@ -22,6 +23,7 @@
 
 static const struct cmek_kms_provider *const providers[] = {
 	&cmek_kms_local,
+	&cmek_kms_aws,
 	&cmek_kms_gcp,
 	&cmek_kms_ibm,
 };

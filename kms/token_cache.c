@@ -119,3 +119,11 @@ void cmek_token_forget(struct cmek_token_cache *cache, const char *name)
 	if (t)
 		drop(cache, t);
 }
+
+void cmek_token_forget_all(struct cmek_token_cache *cache, const char *prefix)
+{
+	for (size_t i = cache->n; i-- > 0;) {
+		if (strncmp(cache->tokens[i].name, prefix, strlen(prefix)) == 0)
+			drop(cache, &cache->tokens[i]);
+	}
+}

@@ -35,5 +35,7 @@ int cmek_token_get(struct cmek_token_cache *cache, const char *name, int64_t now
 		   struct cmek_secret **ret_token, struct cmek_error *err);
 /* The service refused it: the next cmek_token_get() fetches. */
 void cmek_token_forget(struct cmek_token_cache *cache, const char *name);
+/* The same for all whose names begin with prefix. */
+void cmek_token_forget_all(struct cmek_token_cache *cache, const char *prefix);
 
 #endif

@@ -13,7 +13,8 @@
 #include "kms/kms.h"
 #include "tools/ctl.h"
 
-enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFIG, OPT_VOLUME, OPT_MEMBER, OPT_CREATE };
+enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFIG, OPT_VOLUME, OPT_MEMBER, OPT_CREATE,
+       OPT_MULTI_REGION };
 
 /* What --force wants to be told: nobody types that by habit. */
 #define FORCE_WORD "with-registrations"
@@ -25,6 +26,7 @@ enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFI
 
 static const struct cmek_tool_option create_options[] = {
 	{ OPT_PASSPHRASE, "passphrase", NULL, "protect a new local key store by a passphrase" },
+	{ OPT_MULTI_REGION, "multi-region", NULL, "AWS: a key that can be replicated to other Regions" },
 	COMMON_OPTIONS,
 	{ 0, NULL, NULL, NULL },
 };
@@ -51,7 +53,7 @@ struct key_run {
 	struct cmek_tool *tool;
 	struct cmek_kms *kms;
 	const char *uri;
-	bool passphrase, force;
+	bool passphrase, force, multi_region;
 	unsigned days;
 	struct cmek_kms_policy_wish wish;
 	uint8_t volumes[POLICY_VOLUMES_MAX][16];
@@ -92,6 +94,8 @@ static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_
 	while ((id = cmek_tool_next(&args)) != 0) {
 		if (id == OPT_PASSPHRASE)
 			run->passphrase = true;
+		else if (id == OPT_MULTI_REGION)
+			run->multi_region = true;
 		else if (id == OPT_PASSPHRASE_FILE)
 			opts.passphrase_file = args.value;
 		else if (id == OPT_CONFIG)
@@ -309,6 +313,7 @@ static int run_create(struct cmek_tool *tool, int argc, char **argv)
 
 	rc = start(&run, tool, &command, argc, argv);
 	how.passphrase = run.passphrase;
+	how.multi_region = run.multi_region;
 	if (rc == 0)
 		rc = cmek_kms_create(run.kms, &how, &run.err);
 	if (rc == 0) {

@@ -57,6 +57,7 @@ static const struct {
 				   "passphrase_file=FILE), or run it on a terminal" },
 	{ CMEK_E_DENIED, EKEYREJECTED, "give the passphrase, or bring back the key file, that belongs to this store" },
 	{ CMEK_E_DENIED, ECANCELED, NULL },
+	{ CMEK_E_DENIED, ENOKEY, "give credentials in one of these places; 'cmekctl slot test KEY' tells which are found" },
 	{ CMEK_E_DENIED, 0, "check the permissions that the KMS gives to these credentials" },
 	{ CMEK_E_EXPIRED, 0, "renew the credentials (log in again), then repeat the command" },
 	{ CMEK_E_KEY_DISABLED, 0, "'cmekctl key enable URI' if it was not disabled on purpose" },
@@ -64,6 +65,7 @@ static const struct {
 	{ CMEK_E_KEY_DESTROYED, EIDRM, "only a backup of its header can bring it back, with a key that still works: "
 				       "'cmekctl header restore'" },
 	{ CMEK_E_KEY_DESTROYED, 0, "use another key; only a backup of the key could open what this one wrapped" },
+	{ CMEK_E_UNREACHABLE, EPROTO, "check the endpoint and its certificate (ca_file in cmekfs.conf(5))" },
 	{ CMEK_E_UNREACHABLE, 0, "check the network and the endpoint, then repeat the command" },
 	{ CMEK_E_THROTTLED, 0, "repeat the command later" },
 	{ CMEK_E_BAD_FORMAT, EPROTO, "check the endpoint, and what is between here and the service" },

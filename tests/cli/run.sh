@@ -29,6 +29,17 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/cmekfs-cli.XXXXXX") || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' HUP INT TERM
 
+# No credentials, configuration and metadata service of the machine's own.
+for name in $(env | sed -n 's/^\(AWS_[A-Z0-9_]*\|GOOGLE_[A-Z_]*\|IBM[A-Z_]*\)=.*/\1/p'); do
+	unset "$name"
+done
+AWS_EC2_METADATA_DISABLED=true
+CMEKFS_CONFIG=$scratch/cmekfs.conf
+HOME=$scratch
+export AWS_EC2_METADATA_DISABLED CMEKFS_CONFIG HOME
+: >"$CMEKFS_CONFIG"
+chmod 600 "$CMEKFS_CONFIG"
+
 normalise()
 {
 	sed -e "s|$scratch/[a-z-]*|DIR|g" \

@@ -5,7 +5,6 @@ are verified with botocore's SigV4, an implementation that is not cmekfs's.
 """
 import base64
 import datetime
-import hashlib
 import json
 import os
 import re
@@ -533,7 +532,7 @@ class Service:
         """
         {"user": NAME, "access_key", "secret", "allow"}, {"role": ARN, "external_id", "allow", "trust", "web_token"},
         {"instance_role": NAME, "container_token"}, {"lifetime": S}, {"expire": true} ends all temporary credentials,
-        {"import_pending": ARN}, {"digest": ARN} tells the materials of a key.
+        {"import_pending": ARN}, {"enabled": ARN}, {"replicate": ARN, "region"}.
         """
         if "user" in order:
             self.identities[order["access_key"]] = Identity(f"arn:aws:iam::{ACCOUNT}:user/{order['user']}",
@@ -552,9 +551,12 @@ class Service:
             region = order["import_pending"].split(":")[3]
             key = self.find(order["import_pending"], region)
             key.state, key.origin = "PendingImport", "EXTERNAL"
-        elif "digest" in order:
-            key = self.find(order["digest"], order["digest"].split(":")[3])
-            return {"materials": [hashlib.sha256(m.key).hexdigest() for m in key.materials]}
+        elif "enabled" in order:
+            self.find(order["enabled"], order["enabled"].split(":")[3]).state = USABLE
+        elif "replicate" in order:
+            key = self.find(order["replicate"], order["replicate"].split(":")[3])
+            self.keys[(order["region"], key.id)] = Key(key.id, order["region"], self.emulator.now(), key.materials,
+                                                       multi_region=True, primary=key.primary)
         else:
             raise ValueError("no such order")
         return {}

@@ -40,7 +40,7 @@ class Request:
     def __init__(self, method, target, headers, body):
         url = urllib.parse.urlsplit(target)
         self.method = method
-        self.target = target
+        self.target = urllib.parse.urlunsplit(("", "", url.path, url.query, ""))  # a proxy is asked by whole URLs
         self.path = urllib.parse.unquote(url.path)
         self.raw_path = url.path
         self.query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))

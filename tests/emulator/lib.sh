@@ -31,7 +31,7 @@ no_faults() { emulate faults DELETE >/dev/null; }
 
 aws_env() {
 	local name
-	for name in $(compgen -e AWS_); do
+	for name in $(compgen -e AWS_ || true); do
 		unset "$name"
 	done
 	export AWS_ENDPOINT_URL=$EMU_HTTP AWS_EC2_METADATA_SERVICE_ENDPOINT=$EMU_HTTP

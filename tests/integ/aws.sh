@@ -1,0 +1,231 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Volumes whose key is in AWS KMS, against the emulator: from nothing to a mount, each state of the key with its exit
+# code, and what goes wrong on the way. Credentials have a test of their own, aws_creds.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=../emulator/lib.sh
+. "$HERE/../emulator/lib.sh"
+need_cmekfs
+need_root
+need_fuse
+
+# The exit codes of tools/tool.h.
+USAGE=2 DENIED=10 EXPIRED=11 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNREACHABLE=15 THROTTLED=16
+BAD_FORMAT=20 TAMPERED=21 MISMATCH=22
+
+emulator_start
+aws_env
+store=$SHM/store mnt=$T/mnt key=aws-kms://alias/db
+mkdir -p "$mnt"
+
+# refused CODE [MOUNT OPTION]...: the mount fails so, in time, and leaves neither mount nor process.
+refused() {
+	local code=$1 begin=$SECONDS
+	shift
+	expect_code "$code" "$CMEKFS" "$store" "$mnt" "$@"
+	if mounted "$mnt"; then fail "mounted all the same"; fi
+	wait_for 5 ended "$store" || fail "a process is left"
+	[ $((SECONDS - begin)) -le 60 ] || fail "it took $((SECONDS - begin)) s"
+}
+opens() {
+	start_daemon "$store" "$mnt" "$@"
+	[ "$(cat "$mnt/file")" = content ] || fail "the content is not there"
+	stop "$store" "$mnt"
+}
+# asked OPERATION: how often since the log was emptied.
+asked() { emulate log | grep -o "\"operation\": \"$1\"" | wc -l; }
+
+say "from nothing to a mount"
+"$CTL" key create "$key"
+expect_code 4 "$CTL" key create "$key"
+"$MKFS" --key "$key" "$store" >"$T/mkfs.out"
+arn=$("$CTL" key describe --json "$key" | sed -n 's/^  "key": "\(.*\)",$/\1/p')
+grep -q "slot 0  $arn" "$T/mkfs.out" || fail "the alias was not resolved: $(cat "$T/mkfs.out")"
+start_daemon "$store" "$mnt"
+echo content >"$mnt/file"
+stop "$store" "$mnt"
+emulate log DELETE >/dev/null
+opens
+[ "$(asked Decrypt)" -eq 1 ] || fail "a mount asked for $(asked Decrypt) unwraps"
+opens -o key="$arn"
+opens -o key="aws-kms://$arn"
+
+say "a new version, and a re-wrap in the KMS"
+"$CTL" key rotate "$key"
+opens
+emulate log DELETE >/dev/null
+"$CTL" rewrap "$store" >/dev/null
+[ "$(asked ReEncrypt)" -ge 1 ] || fail "it was not re-wrapped by AWS: $(emulate log)"
+opens
+
+say "states of the key"
+"$CTL" key disable "$key"
+refused $KEY_DISABLED
+expect_text "$arn" "disabled" "request id" "cmekctl key enable"
+expect_code $KEY_DISABLED "$MKFS" --key "$key" "$SHM/none"
+"$CTL" key enable "$key"
+opens
+"$CTL" key schedule-deletion --days 7 "$key"
+refused $PENDING_DELETION
+expect_text "will be deleted on" "cancel-deletion"
+expect_code $USAGE "$CTL" key schedule-deletion --days 5 "$key"
+"$CTL" key cancel-deletion "$key"
+refused $KEY_DISABLED
+"$CTL" key enable "$key"
+opens
+emulate aws "{\"import_pending\": \"$arn\"}" >/dev/null
+refused $KEY_DISABLED
+expect_text "PendingImport"
+emulate aws "{\"enabled\": \"$arn\"}" >/dev/null
+opens
+
+say "not permitted"
+emulate aws '{"user": "nobody", "access_key": "AKIDNOBODY", "secret": "s", "allow": []}' >/dev/null
+AWS_ACCESS_KEY_ID=AKIDNOBODY AWS_SECRET_ACCESS_KEY=s refused $DENIED
+expect_text "user/nobody is not authorized to perform: kms:Decrypt"
+say "a seat for one volume: the policy names it before it is there"
+seat=6ba7b810-9dad-11d1-80b4-00c04fd430c8
+emulate aws "{\"user\": \"seat\", \"access_key\": \"AKIDSEAT\", \"secret\": \"s\", \"allow\": [
+	{\"actions\": [\"kms:DescribeKey\"]},
+	{\"actions\": [\"kms:Decrypt\", \"kms:Encrypt\"], \"context\": {\"cmekfs:volume\": [\"$seat\"]}}]}" >/dev/null
+(
+	export AWS_ACCESS_KEY_ID=AKIDSEAT AWS_SECRET_ACCESS_KEY=s
+	"$MKFS" --key "$key" --uuid $seat "$SHM/seat" >/dev/null
+	expect_code $DENIED "$MKFS" --key "$key" "$SHM/other"
+	refused $DENIED
+)
+"$CTL" key policy --volume $seat "aws-kms://$arn" >"$T/out"
+expect_text '"kms:EncryptionContext:cmekfs:volume"' "$seat" "\"Resource\": \"$arn\"" '"kms:Decrypt"'
+
+say "credentials that are not good"
+AWS_SECRET_ACCESS_KEY=wrong refused $EXPIRED
+expect_text "InvalidSignatureException" "the environment"
+AWS_ACCESS_KEY_ID=AKIDUNKNOWN refused $EXPIRED
+fault '{"kind": "expired", "operation": "Decrypt"}'
+refused $EXPIRED
+no_faults
+
+say "what goes wrong on the way"
+fault '{"kind": "throttle", "operation": "Decrypt", "count": 2}'
+fault '{"kind": "internal", "operation": "Decrypt", "count": 1}'
+opens
+fault '{"kind": "status", "status": 503, "operation": "Decrypt", "count": 1, "headers": {"Retry-After": "1"}}'
+opens
+fault '{"kind": "latency", "operation": "Decrypt", "seconds": 1, "count": 1}'
+opens
+printf '[aws]\nattempts = 3\n' >"$CMEKFS_CONFIG"
+fault '{"kind": "throttle", "operation": "Decrypt"}'
+refused $THROTTLED
+expect_text "ThrottlingException" "3 attempts"
+no_faults
+fault '{"kind": "internal", "operation": "Decrypt"}'
+refused $UNREACHABLE
+expect_text "3 attempts"
+no_faults
+for kind in '"reset"' '"close"'; do
+	fault "{\"kind\": $kind, \"operation\": \"Decrypt\"}"
+	refused $UNREACHABLE
+	no_faults
+done
+fault '{"kind": "garbage", "operation": "Decrypt"}'
+refused $BAD_FORMAT
+no_faults
+fault '{"kind": "huge", "operation": "Decrypt", "bytes": 10000000}'
+refused $BAD_FORMAT
+no_faults
+fault '{"kind": "wrong_key", "operation": "Decrypt"}'
+refused $TAMPERED
+expect_text "asked of $arn, and .*0000 has answered"
+no_faults
+fault '{"kind": "short_plaintext", "operation": "Decrypt"}'
+refused $BAD_FORMAT
+no_faults
+fault '{"kind": "wrong_plaintext", "operation": "Decrypt"}'
+refused $TAMPERED
+no_faults
+fault '{"kind": "code", "code": "InvalidCiphertextException", "operation": "Decrypt"}'
+refused $TAMPERED
+no_faults
+
+say "a KMS that is slow, or gone"
+printf '[kms]\ndeadline = 3s\n' >"$CMEKFS_CONFIG"
+fault '{"kind": "latency", "operation": "Decrypt", "seconds": 600}'
+refused $UNREACHABLE
+expect_text "no answer from $EMU_HTTP"
+no_faults
+fault '{"kind": "drip", "operation": "Decrypt", "seconds": 1}'
+refused $UNREACHABLE
+no_faults
+fault '{"kind": "status", "status": 429, "operation": "Decrypt", "headers": {"Retry-After": "100"}}'
+refused $THROTTLED
+expect_text "no time left"
+no_faults
+AWS_ENDPOINT_URL=http://127.0.0.1:1 refused $UNREACHABLE
+: >"$CMEKFS_CONFIG"
+
+say "clocks that differ"
+emulate clock '{"offset": 1200}' >/dev/null
+opens
+emulate clock '{"offset": -1200}' >/dev/null
+opens
+emulate clock '{"offset": 0}' >/dev/null
+
+say "TLS"
+cat >"$CMEKFS_CONFIG" <<CONF
+[aws]
+endpoint = $EMU_HTTPS
+ca_file = $EMU/ca.pem
+CONF
+opens
+sed -i "s,ca.pem,other-ca.pem," "$CMEKFS_CONFIG"
+refused $UNREACHABLE
+expect_text "certificate"
+echo "endpoint = $EMU_HTTPS" | sed '1i [aws]' >"$CMEKFS_CONFIG"
+refused $UNREACHABLE
+AWS_CA_BUNDLE=$EMU/ca.pem opens
+say "a proxy"
+printf '[aws]\nendpoint = http://127.0.0.1:1\nproxy = %s\n' "$EMU_HTTP" >"$CMEKFS_CONFIG"
+opens
+say "http is for this machine only"
+printf '[aws]\nendpoint = http://192.0.2.1\n' >"$CMEKFS_CONFIG"
+refused $USAGE
+say "mistakes in the configuration"
+printf '[aws]\nregoin = x\n' >"$CMEKFS_CONFIG"
+expect_code $USAGE "$CMEKFS" "$store" "$mnt"
+expect_text "cmekfs.conf:2: \"regoin\""
+: >"$CMEKFS_CONFIG"
+
+say "another key in the slot's place is refused"
+expect_code $MISMATCH "$CMEKFS" "$store" "$mnt" -o key=arn:aws:kms:eu-central-1:111122223333:key/other
+
+say "a key of several Regions opens in the other one"
+"$CTL" key create --multi-region aws-kms://alias/everywhere
+mrk=$("$CTL" key describe --json aws-kms://alias/everywhere | sed -n 's/^  "key": "\(.*\)",$/\1/p')
+emulate aws "{\"replicate\": \"$mrk\", \"region\": \"us-east-1\"}" >/dev/null
+mkdir "$SHM/mrk"
+"$MKFS" --key "$mrk" "$SHM/mrk" >/dev/null
+"$CTL" key disable "$mrk"
+expect_code $KEY_DISABLED "$CMEKFS" "$SHM/mrk" "$mnt"
+printf '[aws]\nreplica_region = us-east-1\n' >"$CMEKFS_CONFIG"
+start_daemon "$SHM/mrk" "$mnt"
+stop "$SHM/mrk" "$mnt"
+: >"$CMEKFS_CONFIG"
+
+say "two keys: the second serves when the first is denied, and that is said"
+"$CTL" key create local:spare
+mkdir "$SHM/two"
+"$MKFS" --key "$key" --key local:spare "$SHM/two" >/dev/null
+AWS_ACCESS_KEY_ID=AKIDNOBODY AWS_SECRET_ACCESS_KEY=s start_daemon "$SHM/two" "$mnt"
+grep -q "slot 1 (local:spare) opened the volume; before it failed slot 0 .*not authorized" "$T/mnt.mount.log" ||
+	fail "not told: $(cat "$T/mnt.mount.log")"
+stop "$SHM/two" "$mnt"
+AWS_ACCESS_KEY_ID=AKIDNOBODY AWS_SECRET_ACCESS_KEY=s expect_code $DENIED "$CMEKFS" "$SHM/two" "$mnt" -o slot=0
+
+
+say "deleted for good"
+"$CTL" key schedule-deletion --days 7 "$key" >/dev/null
+emulate clock '{"offset": 700000}' >/dev/null
+refused $KEY_DESTROYED
+expect_text "has been deleted"
+emulator_stop
