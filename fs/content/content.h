@@ -2,6 +2,7 @@
 #ifndef CMEK_CONTENT_CONTENT_H
 #define CMEK_CONTENT_CONTENT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -143,6 +144,9 @@ enum cmek_size_check {
 	CMEK_SIZE_WRONG,  /* it is shorter than what is sealed, or longer and can't be cut */
 };
 enum cmek_size_check cmek_ofile_check_size(struct cmek_ofile *file);
+
+/* A word that the host may keep with the state of a file, 0 when that is new; nobody looks at it here. */
+atomic_uint *cmek_ofile_host_word(struct cmek_ofile *file);
 
 /* Plain size, and the modification time if this layer knows better than the store (true). */
 uint64_t cmek_ofile_size(const struct cmek_ofile *file);

@@ -429,6 +429,11 @@ int cmek_ofile_flush(struct cmek_ofile *file)
 	return atomic_load(&file->error);
 }
 
+atomic_uint *cmek_ofile_host_word(struct cmek_ofile *file)
+{
+	return &file->host_word;
+}
+
 uint64_t cmek_ofile_size(const struct cmek_ofile *file)
 {
 	return atomic_load(&file->size);

@@ -61,6 +61,7 @@ struct cmek_ofile {
 	/* constant */
 	struct cmek_content *content;
 	uint64_t node;
+	atomic_uint host_word; /* the host's */
 	/* content.files_lock */
 	struct cmek_ofile *hash_next;
 	struct cmek_ofile *queue_prev, *queue_next; /* while queued */

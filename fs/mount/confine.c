@@ -27,7 +27,7 @@
  */
 static const uint64_t daemon_caps = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_FOWNER) |
 				    BIT(CAP_FSETID) | BIT(CAP_SETUID) | BIT(CAP_SETGID) | BIT(CAP_MKNOD) |
-				    BIT(CAP_IPC_LOCK);
+				    BIT(CAP_SETFCAP) | BIT(CAP_IPC_LOCK);
 static const uint64_t agent_caps = BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_IPC_LOCK);
 
 /* Leaves only `keep` of what the process has, in all sets. */

@@ -8,6 +8,7 @@
 #include "fs/content/content.h"
 #include "fs/mount/fuse.h"
 #include "fs/mount/reply.h"
+#include "fs/mount/wire.h"
 #include "fs/tree/tree.h"
 
 /*
@@ -22,6 +23,8 @@ struct cmek_ops {
 	bool refuse_opendir_cache;  /* opendir is asked for each time (allow_root) */
 	bool kernel_sets_mtime;     /* the kernel keeps dirty pages, and then the modification times of what is written */
 	pthread_key_t read_buffer;
+	struct cmek_wire wire;
+	struct fuse_session *session; /* for notes to the kernel */
 	struct cmek_seeks *seeks; /* ops_space.c; NULL: the kernel has no data that we don't know of */
 };
 
@@ -35,6 +38,9 @@ static inline struct cmek_ops *cmek_ops_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
 }
+
+/* Whose a new entry is. */
+struct cmek_cred cmek_ops_caller(fuse_req_t req);
 
 /* For a request on a node that isn't about a place in its data. */
 static inline struct cmek_reply_site cmek_site(const char *what, uint64_t node)
@@ -95,9 +101,24 @@ void cmek_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struc
  * For a kernel that holds dirty pages: starts the thread that has them written before it answers an lseek. From
  * cmek_ops_seeks_close() on, which waits for the one under way, they are refused: the session may then stop serving.
  */
-int cmek_ops_seeks_start(struct cmek_ops *ops, struct fuse_session *session);
+int cmek_ops_seeks_start(struct cmek_ops *ops);
 void cmek_ops_seeks_close(struct cmek_ops *ops);
 void cmek_ops_seeks_end(struct cmek_ops *ops); /* nobody serves any more */
+
+/* ops_xattr.c */
+void cmek_op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);
+void cmek_op_listxattr(fuse_req_t req, fuse_ino_t node, size_t size);
+void cmek_op_setxattr(fuse_req_t req, fuse_ino_t node, const char *name, const char *value, size_t size, int flags);
+void cmek_op_removexattr(fuse_req_t req, fuse_ino_t node, const char *name);
+/*
+ * The caller changes a file: takes its capabilities away, and suid and sgid if suidgid (the caller can't keep them).
+ * What is known to be gone costs nothing. 0 or -errno.
+ */
+int cmek_ops_kill_privs(fuse_req_t req, uint64_t node, struct cmek_ofile *file, bool suidgid);
+/* chown(-1, -1) changes no owner and takes privileges away all the same. -EPERM: by somebody else. */
+int cmek_ops_chown_nothing(fuse_req_t req, uint64_t node);
+/* Mode, owner or capabilities of the node were set. */
+void cmek_ops_privs_changed(const struct cmek_ops *ops, uint64_t node);
 
 /* ops_attr.c */
 void cmek_op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);

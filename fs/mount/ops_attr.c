@@ -56,8 +56,9 @@ void cmek_op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	reply_getattr(req, node, &site);
 }
 
-static int set_size(const struct cmek_ops *ops, uint64_t node, off_t size)
+static int set_size(fuse_req_t req, uint64_t node, off_t size)
 {
+	struct cmek_ops *ops = cmek_ops_of(req);
 	struct cmek_ofile *file;
 	int rc;
 
@@ -67,6 +68,8 @@ static int set_size(const struct cmek_ops *ops, uint64_t node, off_t size)
 	if (rc != 0)
 		return rc;
 	rc = cmek_content_truncate(file, (uint64_t)size);
+	if (rc == 0)
+		rc = cmek_ops_kill_privs(req, node, file, cmek_wire_flags().kill_suidgid);
 	cmek_ofile_close(file);
 	return rc;
 }
@@ -156,15 +159,19 @@ void cmek_op_setattr(fuse_req_t req, fuse_ino_t node, struct stat *attr, int to_
 		reply_flushed_times(req, node, attr, &site);
 		return;
 	}
+	if (to_set == FUSE_SET_ATTR_CTIME)
+		rc = cmek_ops_chown_nothing(req, node);
 	if (to_set & FUSE_SET_ATTR_SIZE)
-		rc = set_size(ops, node, attr->st_size);
+		rc = set_size(req, node, attr->st_size);
 	if (rc == 0 && (to_set & SET_OWNER))
 		rc = cmek_tree_chown(ops->tree, node, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
 				     to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
 	if (rc == 0 && (to_set & FUSE_SET_ATTR_MODE))
 		rc = cmek_tree_chmod(ops->tree, node, attr->st_mode & 07777);
-	if (to_set & (SET_OWNER | FUSE_SET_ATTR_MODE))
+	if (to_set == FUSE_SET_ATTR_CTIME || (to_set & (SET_OWNER | FUSE_SET_ATTR_MODE))) {
+		cmek_ops_privs_changed(ops, node);
 		cmek_ops_metadata_changed(ops, node);
+	}
 	if (rc == 0 && (to_set & SET_TIMES))
 		rc = set_times(ops, node, attr, to_set);
 	if (rc == 0)

@@ -11,10 +11,10 @@
 
 #include "fs/mount/ops.h"
 
-static struct cmek_cred caller_of(fuse_req_t req)
+struct cmek_cred cmek_ops_caller(fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	struct cmek_cred cred = { ctx->uid, ctx->gid };
+	struct cmek_cred cred = { ctx->uid, ctx->gid, ctx->umask };
 
 	return cred;
 }
@@ -98,7 +98,7 @@ void cmek_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 {
 	struct cmek_reply_site site = cmek_site("mknod", parent);
 	struct cmek_ops *ops = cmek_ops_of(req);
-	struct cmek_cred cred = caller_of(req);
+	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_entry entry;
 	int rc = cmek_tree_mknod(ops->tree, parent, name, mode, rdev, &cred, &entry);
 
@@ -109,7 +109,7 @@ void cmek_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 {
 	struct cmek_reply_site site = cmek_site("mkdir", parent);
 	struct cmek_ops *ops = cmek_ops_of(req);
-	struct cmek_cred cred = caller_of(req);
+	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_entry entry;
 	int rc = cmek_tree_mkdir(ops->tree, parent, name, mode, &cred, &entry);
 
@@ -120,7 +120,7 @@ void cmek_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, cons
 {
 	struct cmek_reply_site site = cmek_site("symlink", parent);
 	struct cmek_ops *ops = cmek_ops_of(req);
-	struct cmek_cred cred = caller_of(req);
+	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_entry entry;
 	int rc = cmek_tree_symlink(ops->tree, parent, name, target, &cred, &entry);
 

@@ -67,8 +67,8 @@ static void fill_open_answer(struct fuse_file_info *fi, uint64_t node)
 void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct cmek_reply_site site = cmek_site("create", parent);
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	struct cmek_cred cred = { ctx->uid, ctx->gid };
+	bool no_suidgid = cmek_wire_flags().kill_suidgid;
+	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_ops *ops = cmek_ops_of(req);
 	struct cmek_ofile *file;
 	struct cmek_entry entry;
@@ -77,6 +77,12 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 
 	if (rc == 0) {
 		rc = cmek_ofile_open(ops->content, entry.node, fd, fi->flags & O_TRUNC, &file);
+		/* One that is there already, and that the caller did not know of. */
+		if (rc == 0 && (fi->flags & O_TRUNC)) {
+			rc = cmek_ops_kill_privs(req, entry.node, file, no_suidgid);
+			if (rc != 0)
+				cmek_ofile_close(file);
+		}
 		if (rc != 0)
 			cmek_tree_forget(ops->tree, entry.node, 1);
 	}
@@ -120,10 +126,13 @@ void cmek_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	struct cmek_reply_site site = cmek_site("open", node);
 	struct cmek_ops *ops = cmek_ops_of(req);
 	struct cmek_ofile *file;
+	bool no_suidgid = cmek_wire_flags().kill_suidgid;
 	int rc = cmek_ofile_open(ops->content, node, -1, fi->flags & O_TRUNC, &file);
 
 	if (rc == 0) {
 		rc = check_size(ops, file, node, fi);
+		if (rc == 0 && (fi->flags & O_TRUNC))
+			rc = cmek_ops_kill_privs(req, node, file, no_suidgid);
 		if (rc != 0)
 			cmek_ofile_close(file);
 	}
@@ -166,6 +175,13 @@ void cmek_op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, struc
 	cmek_ofile_close(file);
 }
 
+static int write_through(fuse_req_t req, uint64_t node, struct cmek_ofile *file, const char *data, size_t size, uint64_t off)
+{
+	int rc = cmek_ops_kill_privs(req, node, file, cmek_wire_flags().kill_suidgid);
+
+	return rc == 0 ? cmek_content_write(file, data, size, off) : rc;
+}
+
 void cmek_op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size, off_t off,
 		   struct fuse_file_info *fi)
 {
@@ -183,7 +199,7 @@ void cmek_op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t siz
 	if (fi->writepage && ops->kernel_sets_mtime)
 		rc = cmek_content_write_back(file, data, size, (uint64_t)off);
 	else
-		rc = cmek_content_write(file, data, size, (uint64_t)off);
+		rc = write_through(req, node, file, data, size, (uint64_t)off);
 	if (rc == 0)
 		cmek_reply_written(req, size);
 	else

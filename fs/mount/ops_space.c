@@ -21,7 +21,10 @@ void cmek_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off
 	int rc = -EIO; /* an open file has a state */
 
 	(void)fi;
+	/* The kernel does not say whether the caller has CAP_FSETID. */
 	if (file)
+		rc = cmek_ops_kill_privs(req, node, file, fuse_req_ctx(req)->uid != 0);
+	if (rc == 0)
 		rc = off < 0 || len <= 0 ? -EINVAL : cmek_content_fallocate(file, mode, (uint64_t)off, (uint64_t)len);
 	if (rc == 0 && !ops->kernel_sets_mtime) {
 		(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); /* can't fail */
@@ -60,7 +63,6 @@ static void answer_seek(const struct cmek_ops *ops, const struct seek *seek)
  */
 struct cmek_seeks {
 	struct cmek_ops *ops;
-	struct fuse_session *session;
 	pthread_t thread;
 	pthread_mutex_t lock; /* the rest */
 	pthread_cond_t cond;
@@ -86,7 +88,7 @@ static void *seeks_main(void *arg)
 		seeks->busy = true;
 		(void)pthread_mutex_unlock(&seeks->lock);
 		/* An error means that the kernel has nothing of the file, or that nobody waits any more. */
-		(void)fuse_lowlevel_notify_inval_inode(seeks->session, seek->node, (off_t)seek->off, 0);
+		(void)fuse_lowlevel_notify_inval_inode(seeks->ops->session, seek->node, (off_t)seek->off, 0);
 		answer_seek(seeks->ops, seek);
 		free(seek);
 		(void)pthread_mutex_lock(&seeks->lock);
@@ -137,7 +139,7 @@ void cmek_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struc
 		cmek_reply_status(req, rc, &site);
 }
 
-int cmek_ops_seeks_start(struct cmek_ops *ops, struct fuse_session *session)
+int cmek_ops_seeks_start(struct cmek_ops *ops)
 {
 	struct cmek_seeks *seeks = calloc(1, sizeof(*seeks));
 	int rc;
@@ -145,7 +147,6 @@ int cmek_ops_seeks_start(struct cmek_ops *ops, struct fuse_session *session)
 	if (!seeks)
 		return -ENOMEM;
 	seeks->ops = ops;
-	seeks->session = session;
 	seeks->tail = &seeks->head;
 	(void)pthread_mutex_init(&seeks->lock, NULL);
 	(void)pthread_cond_init(&seeks->cond, NULL);

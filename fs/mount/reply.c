@@ -171,6 +171,11 @@ void cmek_reply_written(fuse_req_t req, size_t len)
 	(void)fuse_reply_write(req, len);
 }
 
+void cmek_reply_length(fuse_req_t req, size_t len)
+{
+	(void)fuse_reply_xattr(req, len);
+}
+
 void cmek_reply_offset(fuse_req_t req, uint64_t off)
 {
 	(void)fuse_reply_lseek(req, (off_t)off);

@@ -51,6 +51,8 @@ void cmek_reply_attr(fuse_req_t req, const struct stat *st, const struct cmek_re
 int cmek_reply_open(fuse_req_t req, const struct fuse_file_info *fi);
 void cmek_reply_data(fuse_req_t req, const void *data, size_t len);
 void cmek_reply_written(fuse_req_t req, size_t len);
+/* How long a value or a list is. */
+void cmek_reply_length(fuse_req_t req, size_t len);
 void cmek_reply_offset(fuse_req_t req, uint64_t off);
 void cmek_reply_target(fuse_req_t req, const char *target);
 void cmek_reply_statfs(fuse_req_t req, const struct statvfs *st);

@@ -51,9 +51,8 @@ static void want(struct fuse_conn_info *conn, unsigned cap)
 
 /*
  * INIT. Not asked for: splicing (the data has to be in memory to be encrypted), locks (the kernel keeps them, the
- * volume has no other user), AUTO_INVAL_DATA (nobody changes files behind the kernel's back), DONT_MASK (the kernel applies
- * the umask: there are no default ACLs yet), and ATOMIC_O_TRUNC: with it, but without HANDLE_KILLPRIV_V2 that libfuse 3.14
- * does not know, open(O_TRUNC) by somebody else leaves suid and sgid on the file (measured).
+ * volume has no other user), and AUTO_INVAL_DATA (nobody changes files behind the kernel's back). ATOMIC_O_TRUNC is for
+ * who takes suid and sgid away himself (measured: else open(O_TRUNC) by somebody else leaves them), see wire.h.
  */
 static void init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -61,7 +60,10 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 
 	conn->want = 0;
 	want(conn, FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO |
-			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_NO_OPENDIR_SUPPORT);
+			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_NO_OPENDIR_SUPPORT |
+			   FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
+	if (cmek_wire_kills_privs(&session->ops.wire))
+		want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
 	if (session->params.writeback)
 		want(conn, FUSE_CAP_WRITEBACK_CACHE);
 	session->ops.kernel_sets_mtime = conn->want & FUSE_CAP_WRITEBACK_CACHE;
@@ -80,8 +82,6 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 /*
  * flush is left out: close(2) waits until the kernel has written the file's pages back, and that brings the errors of
  * those writes. Being asked as well would cost every close a round trip.
- * Extended attributes are left out: libfuse answers for us that they are not implemented, users see EOPNOTSUPP, and the
- * kernel need not ask for security.capability at every write.
  */
 static const struct fuse_lowlevel_ops lowlevel_ops = {
 	.init = init,
@@ -112,7 +112,26 @@ static const struct fuse_lowlevel_ops lowlevel_ops = {
 	.fallocate = cmek_op_fallocate,
 	.lseek = cmek_op_lseek,
 	.statfs = cmek_op_statfs,
+	.getxattr = cmek_op_getxattr,
+	.listxattr = cmek_op_listxattr,
+	.setxattr = cmek_op_setxattr,
+	.removexattr = cmek_op_removexattr,
 };
+
+static ssize_t read_device(int fd, void *buf, size_t size, void *userdata)
+{
+	ssize_t n = read(fd, buf, size);
+
+	return n <= 0 ? n : (ssize_t)cmek_wire_received(&from_ops(userdata)->ops.wire, buf, (size_t)n);
+}
+
+static ssize_t write_device(int fd, struct iovec *iov, int count, void *userdata)
+{
+	cmek_wire_answering(&from_ops(userdata)->ops.wire, iov, count);
+	return writev(fd, iov, count);
+}
+
+static const struct fuse_custom_io custom_io = { .read = read_device, .writev = write_device };
 
 static void log_of_libfuse(enum fuse_log_level level, const char *fmt, va_list ap)
 {
@@ -128,7 +147,7 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 		     const struct cmek_session_params *params, struct cmek_session **ret_session, struct cmek_error *err)
 {
 	struct cmek_session *session = calloc(1, sizeof(*session));
-	char program[] = "cmekfs", deny[] = "-oallow_root", device[32];
+	char program[] = "cmekfs", deny[] = "-oallow_root";
 	char *argv[] = { program, deny, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(params->allow_root ? 2 : 1, argv);
 	int rc = -ENOMEM;
@@ -145,15 +164,14 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	fuse_set_log_func(log_of_libfuse);
 	session->fuse = fuse_session_new(&args, &lowlevel_ops, sizeof(lowlevel_ops), &session->ops);
 	fuse_opt_free_args(&args);
-	/* Such a path is libfuse's way of taking over a connection; the descriptor is its own from here on. */
-	(void)snprintf(device, sizeof(device), "/dev/fd/%d", device_fd);
-	if (!session->fuse || fuse_session_mount(session->fuse, device) != 0) {
-		rc = -EIO;
+	/* The descriptor is libfuse's own from here on. */
+	rc = session->fuse ? fuse_session_custom_io(session->fuse, &custom_io, device_fd) : -EIO;
+	if (rc != 0)
 		goto out;
-	}
+	session->ops.session = session->fuse;
 	session->device_fd = device_fd;
 	device_fd = -1;
-	rc = params->writeback ? cmek_ops_seeks_start(&session->ops, session->fuse) : 0;
+	rc = params->writeback ? cmek_ops_seeks_start(&session->ops) : 0;
 	if (rc != 0)
 		goto out;
 	session->workers = cmek_workers_new(session->fuse, params->max_threads ? params->max_threads : DEFAULT_THREADS);

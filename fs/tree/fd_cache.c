@@ -21,6 +21,7 @@ struct cmek_fd_ref {
 	int fd;
 	struct cmek_dir_id id;
 	enum cmek_dir_state state;
+	enum cmek_acl_state acl;
 	unsigned refs;
 	bool dead; /* not in the cache any more, freed by the last put */
 	struct cmek_fd_ref *hash_next;
@@ -315,6 +316,26 @@ void cmek_fd_ref_set_empty(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref)
 	pthread_mutex_lock(&shard->lock);
 	if (ref->state == CMEK_DIR_UNKNOWN)
 		ref->state = CMEK_DIR_EMPTY;
+	pthread_mutex_unlock(&shard->lock);
+}
+
+enum cmek_acl_state cmek_fd_ref_acl(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref)
+{
+	struct shard *shard = shard_of(cache, ref->node);
+	enum cmek_acl_state state;
+
+	pthread_mutex_lock(&shard->lock);
+	state = ref->acl;
+	pthread_mutex_unlock(&shard->lock);
+	return state;
+}
+
+void cmek_fd_ref_set_acl(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref, enum cmek_acl_state state)
+{
+	struct shard *shard = shard_of(cache, ref->node);
+
+	pthread_mutex_lock(&shard->lock);
+	ref->acl = state;
 	pthread_mutex_unlock(&shard->lock);
 }
 

@@ -38,6 +38,10 @@ enum cmek_dir_state cmek_fd_ref_id(struct cmek_fd_cache *cache, struct cmek_fd_r
 void cmek_fd_ref_set_id(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref, const struct cmek_dir_id *id);
 /* The id of this node, if it is in the cache, has to be read again. */
 void cmek_fd_cache_forget_id(struct cmek_fd_cache *cache, uint64_t node);
+/* What is known of a directory's default ACL. */
+enum cmek_acl_state { CMEK_ACL_UNKNOWN, CMEK_ACL_NONE, CMEK_ACL_DEFAULT };
+enum cmek_acl_state cmek_fd_ref_acl(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref);
+void cmek_fd_ref_set_acl(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref, enum cmek_acl_state state);
 /* Only if nothing is known: who made an id in between knows better. */
 void cmek_fd_ref_set_empty(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref);
 

@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define PROC_FD_MAX 40
@@ -252,6 +253,43 @@ int cmek_store_utimens(int fd, const struct timespec ts[2])
 	/* Kernels before 5.8 don't know AT_EMPTY_PATH here. */
 	proc_path(fd, path);
 	return ret_errno(utimensat(AT_FDCWD, path, ts, 0));
+}
+
+/* The link in /proc leads to the inode itself, so these follow it and nothing else. */
+ssize_t cmek_store_getxattr(int fd, const char *name, void *value, size_t size)
+{
+	char path[PROC_FD_MAX];
+	ssize_t n;
+
+	proc_path(fd, path);
+	n = getxattr(path, name, value, size);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t cmek_store_listxattr(int fd, char *list, size_t size)
+{
+	char path[PROC_FD_MAX];
+	ssize_t n;
+
+	proc_path(fd, path);
+	n = listxattr(path, list, size);
+	return n < 0 ? -errno : n;
+}
+
+int cmek_store_setxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+	char path[PROC_FD_MAX];
+
+	proc_path(fd, path);
+	return ret_errno(setxattr(path, name, value, size, flags));
+}
+
+int cmek_store_removexattr(int fd, const char *name)
+{
+	char path[PROC_FD_MAX];
+
+	proc_path(fd, path);
+	return ret_errno(removexattr(path, name));
 }
 
 ssize_t cmek_store_getdents(int fd, void *buf, size_t size)

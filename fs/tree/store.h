@@ -66,6 +66,15 @@ int cmek_store_chmod(int fd, mode_t mode);
 int cmek_store_chown(int fd, uid_t uid, gid_t gid);
 int cmek_store_utimens(int fd, const struct timespec ts[2]);
 
+/*
+ * Extended attributes of what fd refers to (O_PATH is enough, symlinks too). A length or -errno; size 0 asks for the
+ * length. flags: XATTR_CREATE, XATTR_REPLACE. Need /proc.
+ */
+ssize_t cmek_store_getxattr(int fd, const char *name, void *value, size_t size);
+ssize_t cmek_store_listxattr(int fd, char *list, size_t size);
+int cmek_store_setxattr(int fd, const char *name, const void *value, size_t size, int flags);
+int cmek_store_removexattr(int fd, const char *name);
+
 /* Raw struct dirent64 records from fd's position on: bytes, 0 at the end. */
 ssize_t cmek_store_getdents(int fd, void *buf, size_t size);
 int cmek_store_seek(int fd, uint64_t off);

@@ -35,6 +35,7 @@ struct cmek_tree_params {
 struct cmek_cred {
 	uid_t uid;
 	gid_t gid;
+	mode_t umask; /* applied unless the directory has a default ACL, which then stands for it */
 };
 
 /* An answer to a lookup or a creation: the kernel holds one lookup more on node (undo: cmek_tree_forget(.., 1)). */
@@ -62,7 +63,7 @@ int cmek_tree_getattr_timeless(struct cmek_tree *tree, uint64_t node, struct sta
 void cmek_tree_retire(struct cmek_tree *tree, uint64_t node);
 
 /*
- * Creation. cred: whose it is; mode: with the umask applied. Names: 1..255 bytes, no slash, else -ENAMETOOLONG/-EINVAL.
+ * Creation. cred: whose it is; mode: without the umask. Names: 1..255 bytes, no slash, else -ENAMETOOLONG/-EINVAL.
  * create: O_EXCL semantics when excl, else an existing entry is opened; *ret_fd is a read-write store descriptor (or
  * -1 when an existing file could only be looked up), the caller owns it.
  */
@@ -88,6 +89,16 @@ int cmek_tree_readlink(struct cmek_tree *tree, uint64_t node, char *target, size
 int cmek_tree_chmod(struct cmek_tree *tree, uint64_t node, mode_t mode);
 int cmek_tree_chown(struct cmek_tree *tree, uint64_t node, uid_t uid, gid_t gid); /* -1 = leave */
 int cmek_tree_utimens(struct cmek_tree *tree, uint64_t node, const struct timespec ts[2]); /* UTIME_NOW/OMIT allowed */
+
+/*
+ * Extended attributes: user.* and trusted.* are sealed, security.* and POSIX ACLs pass to the store, others are
+ * -EOPNOTSUPP. get and list return a length (with size 0: the one needed), -ERANGE, -ENODATA; trusted: list those, too.
+ * flags: XATTR_CREATE, XATTR_REPLACE. -E2BIG: with what sealing adds it is more than an attribute can have.
+ */
+int cmek_tree_getxattr(struct cmek_tree *tree, uint64_t node, const char *name, void *value, size_t size);
+int cmek_tree_listxattr(struct cmek_tree *tree, uint64_t node, bool trusted, char *list, size_t size);
+int cmek_tree_setxattr(struct cmek_tree *tree, uint64_t node, const char *name, const void *value, size_t size, int flags);
+int cmek_tree_removexattr(struct cmek_tree *tree, uint64_t node, const char *name);
 
 /*
  * Directory listing without open state. Calls emit for each entry from cookie `off` (0 = start) on until it returns

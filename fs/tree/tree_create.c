@@ -106,11 +106,12 @@ static int create_fd(struct cmek_tree *tree, struct making *m, mode_t mode, cons
 	bool entered;
 	int fd, tries;
 
+	mode = cmek_tree_mode_for(tree, &m->place.dir, mode & 07777, cred->umask);
 	for (tries = 0;; tries++) {
 		fd = cmek_cred_enter(&tree->self, cred, &entered);
 		if (fd)
 			return fd;
-		fd = cmek_store_create(m->place.dir.fd.fd, m->place.name->entry, mode & 07777);
+		fd = cmek_store_create(m->place.dir.fd.fd, m->place.name->entry, mode);
 		cmek_cred_leave(&tree->self, entered);
 		if (tries || !cmek_tree_ran_out(tree, fd))
 			return fd == -EMFILE ? -ENFILE : fd;
@@ -157,6 +158,7 @@ int cmek_tree_mkdir(struct cmek_tree *tree, uint64_t parent, const char *name, m
 	r = making_begin(tree, parent, name, &m);
 	if (r)
 		return r;
+	mode = cmek_tree_mode_for(tree, &m.place.dir, mode, cred->umask);
 	r = m.exists ? -EEXIST : cmek_cred_enter(&tree->self, cred, &entered);
 	if (r == 0) {
 		r = cmek_store_mkdir(m.place.dir.fd.fd, m.place.name->entry, mode & 07777);
@@ -181,6 +183,7 @@ int cmek_tree_mknod(struct cmek_tree *tree, uint64_t parent, const char *name, m
 	r = making_begin(tree, parent, name, &m);
 	if (r)
 		return r;
+	mode = cmek_tree_mode_for(tree, &m.place.dir, mode, cred->umask);
 	r = m.exists ? -EEXIST : cmek_cred_enter(&tree->self, cred, &entered);
 	if (r == 0) {
 		r = cmek_store_mknod(m.place.dir.fd.fd, m.place.name->entry, mode, rdev);

@@ -157,6 +157,11 @@ int cmek_tree_make_target(struct cmek_tree *tree, const char *target, char **ret
 /* Removes the pieces of a link with this text, which is gone (or was not made). */
 void cmek_tree_drop_pieces(struct cmek_tree *tree, const char *text);
 
+/* tree_xattr.c */
+
+/* The mode for a new entry of the directory. */
+mode_t cmek_tree_mode_for(struct cmek_tree *tree, const struct cmek_tree_dir *dir, mode_t mode, mode_t mask);
+
 /* tree_remove.c: an inode about to lose a name */
 
 struct cmek_tree_victim {

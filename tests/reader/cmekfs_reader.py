@@ -390,13 +390,13 @@ def read_link(volume, dir_fd, stored):
 
 # 4.4 Extended attributes
 
-XATTR_STORED = re.compile(rb"((?:user|trusted)\.)cmekfs\.([A-Za-z0-9_-]{22})\.([0-9a-f]{4})")
+XATTR_STORED = re.compile(rb"user\.cmekfs\.([A-Za-z0-9_-]{22})\.([0-9a-f]{4})")
 
 
 def open_xattr(keys, stored_name, value):
     """(full name, value) of a sealed attribute."""
     match = XATTR_STORED.fullmatch(stored_name)
-    dek_id = int(match[3], 16)
+    dek_id = int(match[2], 16)
     if len(value) < 16 + 6 + 16:
         raise Damage("the attribute is too short")
     salt, counter, tag, sealed = value[:16], u48(value, 16), value[22:38], value[38:]
@@ -408,7 +408,7 @@ def open_xattr(keys, stored_name, value):
         raise Damage("the attribute's name has a wrong length")
     name = data[2:2 + u16(data)]
     digest = hmac.digest(keys.xattr_name(dek_id), name, "sha256")[:16]
-    if not name.startswith(match[1]) or b64url(digest) != match[2]:
+    if not name.startswith((b"user.", b"trusted.")) or b64url(digest) != match[1]:
         raise Damage("the attribute's name does not belong to its stored name")
     return name, data[2 + len(name):]
 

@@ -223,7 +223,7 @@ class VolumeMaker:
         dek_id = self.sealer.turn()
         key = derive(self.deks[dek_id], b"cmekfs 1 xattr name")
         digest = hmac.new(key, name, "sha256").digest()[:16]
-        stored = name.partition(b".")[0] + f".cmekfs.{b64url(digest)}.{dek_id:04x}".encode()
+        stored = f"user.cmekfs.{b64url(digest)}.{dek_id:04x}".encode()
         plain = struct.pack("<H", len(name)) + name + value
         salt, counter, sealed, tag = self.sealer.seal(dek_id, b"cmekfs 1 xattr", XATTR, plain, lambda *_: stored)
         return stored, salt + counter.to_bytes(6, "little") + tag + sealed
