@@ -109,7 +109,8 @@ static int write_whole(struct span *span, struct cmek_group *group, uint64_t blo
 	}
 	if (r == 0) {
 		(void)pthread_rwlock_wrlock(&group->lock);
-		r = place_locked(group, block % CMEK_GROUP_BLOCKS, n, scratch->stored, bytes, entries, span->bulk);
+		r = place_locked(group, block % CMEK_GROUP_BLOCKS, n, scratch->stored, bytes, entries,
+				 span->bulk && !file->cut_waits);
 		(void)pthread_rwlock_unlock(&group->lock);
 	}
 	cmek_secret_free(key);
@@ -474,6 +475,23 @@ static int shrink_locked(struct cmek_ofile *file, uint64_t new_size)
 	return r;
 }
 
+/*
+ * What was cut off goes from the store when a record says so, and that has to be before anything new is written there. The
+ * cut itself has been made, so a failure is none of it: fsync tells it. Without a record the commit is tried again, and
+ * new data waits for that.
+ */
+static void commit_cut_locked(struct cmek_ofile *file)
+{
+	int r;
+
+	file->cut_waits = true;
+	r = cmek_commit_exclusive(file);
+	if (r == 0)
+		file->cut_waits = false;
+	else if (cmek_content_failed(file->content) < 0)
+		cmek_ofile_fail(file, r, "changes could not be written to the store");
+}
+
 /* Empties the file: the next content gets a new file id. */
 static int empty_locked(struct cmek_ofile *file)
 {
@@ -486,8 +504,9 @@ static int empty_locked(struct cmek_ofile *file)
 	cmek_ofile_set_size_locked(file, 0);
 	file->has_id = file->id_logged = false;
 	atomic_store(&file->loaded, true);
-	/* What is in the store goes when a record says so, and before anything new is written there. */
-	return st.st_size > 0 ? cmek_commit_exclusive(file) : 0;
+	if (st.st_size > 0)
+		commit_cut_locked(file);
+	return 0;
 }
 
 int cmek_content_extend(struct cmek_ofile *file, uint64_t size)
@@ -522,7 +541,7 @@ int cmek_content_truncate(struct cmek_ofile *file, uint64_t size)
 		r = shrink_locked(file, size);
 		/* The pages must say the new size before the store file has it. */
 		if (r == 0)
-			r = cmek_commit_exclusive(file);
+			commit_cut_locked(file);
 	}
 	(void)pthread_rwlock_unlock(&file->lock);
 	(void)pthread_mutex_unlock(&file->commit_lock);

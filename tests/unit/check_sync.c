@@ -12,16 +12,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "fs/content/content.h"
 #include "tests/unit/journal_fixture.h"
 
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
+int __real_fstatvfs(int fd, struct statvfs *st);
+int __wrap_fstatvfs(int fd, struct statvfs *st);
 int __real_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 
-static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, failures;
+static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, fail_commits, failures;
 
 static struct jf_store store;
 static struct cmek_content *content;
@@ -52,6 +55,15 @@ int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off)
 		return __real_cmek_pwrite_full(fd, buf, n, off);
 	(void)__real_cmek_pwrite_full(fd, buf, n / 2, off);
 	return -EIO;
+}
+
+/* Asked before a record is written: how much room there is. */
+int __wrap_fstatvfs(int fd, struct statvfs *st)
+{
+	if (!fail_commits)
+		return __real_fstatvfs(fd, st);
+	errno = EIO;
+	return -1;
 }
 
 static int host_open(void *arg, uint64_t node, bool write)
@@ -104,7 +116,7 @@ static void content_start(unsigned commit_ms)
 static void setup(void)
 {
 	jf_store_init(&store);
-	fsyncs = hold_fsync = held_fsyncs = fail_writes = fail_flush = failures = 0;
+	fsyncs = hold_fsync = held_fsyncs = fail_writes = fail_flush = fail_commits = failures = 0;
 }
 
 static void teardown(void)
@@ -450,6 +462,37 @@ START_TEST(failed_checkpoint)
 }
 END_TEST
 
+/* What a cut took away is there after a crash as long as no record says so, and must not be overwritten until then. */
+START_TEST(bulk_behind_a_cut_that_failed)
+{
+	static const uint64_t cuts[] = { 0, 10 * 4096 };
+	struct cmek_ofile *file;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 1 << 20, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	usleep(100000); /* what was known of the store's room is forgotten */
+	fail_commits = 1;
+	ck_assert_int_eq(cmek_content_truncate(file, cuts[_i]), 0); /* it is made; only that it is not in the store yet */
+	ck_assert_uint_eq(cmek_ofile_size(file), cuts[_i]);
+	write_version(file, 1 << 20, cuts[_i], 2);
+	check_version(file, 1 << 20, cuts[_i], 2);
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	if (_i == 0)
+		fail_commits = 0; /* the store heals */
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), _i == 0 ? 0 : -EIO);
+	fail_commits = 0;
+
+	content_start(60000);
+	file = file_open(1);
+	check_version(file, 1 << 20, 0, _i == 0 ? 2 : 1);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sync");
@@ -465,6 +508,7 @@ int main(void)
 	tcase_add_loop_test(tcase, failed_truncation, 0, 3);
 	tcase_add_test(tcase, failed_does_not_fill_the_ring);
 	tcase_add_test(tcase, failed_checkpoint);
+	tcase_add_loop_test(tcase, bulk_behind_a_cut_that_failed, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
