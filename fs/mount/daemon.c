@@ -43,6 +43,17 @@ static void report_line(void *arg, const char *text)
 
 static const struct cmek_report report = { .line = report_line };
 
+/* How the kernel calls the store; "" if it does not say. */
+static void find_store_path(struct daemon *d)
+{
+	char link[64];
+	ssize_t n;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", d->store_fd);
+	n = readlink(link, d->store_path, sizeof(d->store_path) - 1);
+	d->store_path[n > 0 ? n : 0] = '\0';
+}
+
 /* The store's directory, and its header under the lock. */
 static int open_store(struct daemon *d, struct cmek_error *err)
 {
@@ -52,6 +63,7 @@ static int open_store(struct daemon *d, struct cmek_error *err)
 	d->store_fd = open(d->opts->store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d->store_fd < 0)
 		return cmek_error_sys(err, errno, "store %s", d->opts->store);
+	find_store_path(d);
 	for (;;) {
 		cmek_error_clear(err);
 		rc = cmek_volhdr_store_open(d->store_fd, d->read_only ? CMEK_STORE_READ : CMEK_STORE_WRITE, &report,
@@ -87,6 +99,8 @@ static int unlock(struct daemon *d, struct cmek_error *err)
 	int rc;
 
 	rc = cmek_registry_new(NULL, &registry, err);
+	if (rc == 0 && !d->opts->key_uri && d->store_path[0])
+		rc = cmek_registry_check_place(registry, cmek_volhdr_store_header(d->header)->uuid, d->store_path, err);
 	if (rc == 0)
 		rc = cmek_registry_pins(registry, cmek_volhdr_store_header(d->header)->uuid, &pins, err);
 	params.pins = pins;
@@ -139,18 +153,12 @@ static void on_up(void *arg)
 	(void)cmek_message_tell(d->supervisor, CMEK_MSG_UP, NULL); /* if it is gone, listen() ends the mount */
 }
 
-/* The volume's own directory in the store, and how the kernel calls the store. */
+/* The volume's own directory in the store. */
 static int open_meta(struct daemon *d, struct cmek_error *err)
 {
-	char link[64];
-	ssize_t n;
-
 	d->meta_fd = openat(d->store_fd, ".cmekfs", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (d->meta_fd < 0)
 		return cmek_error_sys(err, errno, "%s/.cmekfs", d->opts->store);
-	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", d->store_fd);
-	n = readlink(link, d->store_path, sizeof(d->store_path) - 1);
-	d->store_path[n > 0 ? n : 0] = '\0'; /* without it records have no paths, which only copies of a store need */
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -554,6 +555,39 @@ int cmek_registry_pins(struct cmek_registry *reg, const uint8_t volume[16], stru
 		*ret_pins = pins;
 	else
 		cmek_error_prefix(err, "volume registry");
+	json_decref(json);
+	return ret;
+}
+
+int cmek_registry_check_place(struct cmek_registry *reg, const uint8_t volume[16], const char *path,
+			      struct cmek_error *err)
+{
+	char uuid[CMEK_UUID_TEXT];
+	const char *other, *found = NULL;
+	json_t *json = NULL, *entry, *store;
+	bool ours = false;
+	int ret;
+
+	cmek_uuid_encode(volume, uuid);
+	ret = load(reg, &json, err);
+	if (ret) {
+		cmek_error_prefix(err, "volume registry");
+		return ret;
+	}
+	json_object_foreach(json_object_get(json, "volumes"), other, entry) {
+		store = json_object_get(entry, "store");
+		if (!json_is_string(store) || strcmp(json_string_value(store), path) != 0)
+			continue;
+		/* several volumes may have been made there, one after the other or on disks that take turns */
+		found = other;
+		ours = ours || !strcasecmp(other, uuid);
+	}
+	if (found && !ours)
+		ret = cmek_error_set(err, CMEK_E_MISMATCH, EKEYREJECTED,
+				     "the header is of volume %s, but the volume that this host knows there is %s: a header "
+				     "was put in the place of its own, or another store in the place of that (then name its "
+				     "key: key=URI)",
+				     uuid, found);
 	json_decref(json);
 	return ret;
 }

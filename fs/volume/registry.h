@@ -79,4 +79,11 @@ const struct cmek_registered *cmek_registered_find(const struct cmek_registered 
 int cmek_registry_pins(struct cmek_registry *reg, const uint8_t volume[16], struct cmek_pins **ret_pins,
 		       struct cmek_error *err);
 
+/*
+ * Whether this volume's header belongs in this store: mismatch (-EKEYREJECTED) when the registry has only other volumes
+ * there, so that somebody has put another volume's header in the place of theirs. path: as mkfs saw it, symlinks resolved.
+ */
+int cmek_registry_check_place(struct cmek_registry *reg, const uint8_t volume[16], const char *path,
+			      struct cmek_error *err);
+
 #endif

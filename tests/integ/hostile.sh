@@ -22,3 +22,14 @@ for case in $($PYTHON "$HERE/hostile.py" cases); do
 	[ -n "$(storage_pid "$store")" ] || fail "case $case: the file system died"
 	stop "$store" "$mnt"
 done
+
+say "both copies of the header are another volume's"
+rm -rf "$store"
+cp -a "$SHM/good" "$store"
+new_volume "$SHM/other"
+cp "$SHM/other/.cmekfs"/header.[01] "$store/.cmekfs/"
+expect_code 22 "$CMEKFS" "$store" "$mnt"
+expect_text "the header is of volume .*, but the volume that this host knows there is"
+cp "$SHM/good/.cmekfs"/header.[01] "$store/.cmekfs/"
+start "$store" "$mnt"
+stop "$store" "$mnt"

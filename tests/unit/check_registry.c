@@ -376,6 +376,27 @@ START_TEST(repin)
 }
 END_TEST
 
+/* A header is known by where its volume was made, if anything was made there. */
+START_TEST(header_out_of_place)
+{
+	struct cmek_volhdr other = *v.hdr;
+
+	other.uuid[0] ^= 1;
+	ck_assert_int_eq(cmek_registry_check_place(reg, v.hdr->uuid, "/the/store", &err), 0);
+	pin();
+	ck_assert_int_eq(cmek_registry_check_place(reg, v.hdr->uuid, "/the/store", &err), 0);
+	ck_assert_int_eq(cmek_registry_check_place(reg, v.hdr->uuid, "/moved", &err), 0);
+	ck_assert_int_eq(cmek_registry_check_place(reg, other.uuid, "/elsewhere", &err), 0);
+	ck_assert_int_eq(cmek_registry_check_place(reg, other.uuid, "/the/store", &err), -EKEYREJECTED);
+	ck_assert_int_eq(err.kind, CMEK_E_MISMATCH);
+	cmek_error_clear(&err);
+	/* on another disk, or made anew */
+	ck_assert_int_eq(cmek_registry_pin(reg, &other, "/the/store", &err), 0);
+	ck_assert_int_eq(cmek_registry_check_place(reg, other.uuid, "/the/store", &err), 0);
+	ck_assert_int_eq(cmek_registry_check_place(reg, v.hdr->uuid, "/the/store", &err), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("registry");
@@ -394,6 +415,7 @@ int main(void)
 	tcase_add_test(tcase, many_at_once);
 	tcase_add_test(tcase, list);
 	tcase_add_test(tcase, repin);
+	tcase_add_test(tcase, header_out_of_place);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
