@@ -142,6 +142,8 @@ int cmek_ibm_call(struct cmek_ibm *k, const struct cmek_ibm_request *want, struc
 	int rc;
 
 	memset(ret_resp, 0, sizeof(*ret_resp));
+	if (k->id.key[0] == '\0' && strcmp(want->path, "keys") != 0)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "%s names an instance, not a key in it", k->crn);
 	if ((size_t)snprintf(url, sizeof(url), "%s/api/v2/%s", k->endpoint, want->path) >= sizeof(url))
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "%s: the URL of the request is too long", want->what);
 	rc = call_once(k, want, url, ret_resp, &first);
@@ -308,6 +310,7 @@ const struct cmek_kms_provider cmek_kms_ibm = {
 	.unwrap = ibm_unwrap,
 	.rewrap = ibm_rewrap,
 	.describe = cmek_ibm_describe,
+	.create = cmek_ibm_create,
 	.rotate = cmek_ibm_rotate,
 	.enable = cmek_ibm_enable,
 	.disable = cmek_ibm_disable,

@@ -15,8 +15,8 @@ extern const struct cmek_kms_provider cmek_kms_ibm;
 struct cmek_ibm {
 	struct cmek_cloud cloud;
 	struct cmek_ibm_iam *iam;
-	char *crn; /* as given */
-	struct cmek_kms_crn id;
+	char *crn; /* as given, or of the key that was made */
+	struct cmek_kms_crn id; /* without a key: only good to make one */
 	char *profile;   /* trusted profile, NULL = none */
 	char *endpoint;
 	const char *ring; /* key ring of the configuration, NULL = the service looks through all */
@@ -39,6 +39,7 @@ int cmek_ibm_call(struct cmek_ibm *k, const struct cmek_ibm_request *want, struc
 int cmek_ibm_get_key(struct cmek_ibm *k, struct cmek_kms_info *ret_info, struct cmek_error *err);
 
 /* Operations of the provider (ibm_admin.c). */
+int cmek_ibm_create(void *state, const struct cmek_kms_create *how, struct cmek_error *err);
 int cmek_ibm_describe(void *state, struct cmek_kms_info *ret_info, struct cmek_error *err);
 int cmek_ibm_rotate(void *state, char **ret_version, struct cmek_error *err);
 int cmek_ibm_enable(void *state, struct cmek_error *err);

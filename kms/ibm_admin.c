@@ -112,6 +112,60 @@ static int send_order(struct cmek_ibm *k, const char *what, const char *method, 
 	return rc;
 }
 
+/* A root key in the instance; from then on the handle is that key's. */
+int cmek_ibm_create(void *state, const struct cmek_kms_create *how, struct cmek_error *err)
+{
+	struct cmek_ibm_request want = {
+		.what = "IBM Key Protect, create a key",
+		.method = "POST",
+		.path = "keys",
+		.type = "application/vnd.ibm.kms.key+json",
+		.prefer = "return=minimal",
+	};
+	struct cmek_http_response resp = { 0 };
+	char *body = NULL, *crn = NULL;
+	struct cmek_ibm *k = state;
+	struct cmek_kms_crn id;
+	json_t *json;
+	int rc;
+
+	if (how->passphrase || how->multi_region)
+		return cmek_error_set(err, CMEK_E_UNSUPPORTED, EOPNOTSUPP,
+				      "keys of IBM Key Protect have neither a passphrase nor replicas");
+	if (k->id.key[0] != '\0')
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
+				      "IBM Key Protect gives a new key its id: give the CRN of the instance that it shall be made "
+				      "in (crn:v1:bluemix:public:kms:REGION:a/ACCOUNT:INSTANCE::)");
+	json = json_pack("{s:{s:s, s:i}, s:[{s:s, s:s, s:b}]}", "metadata", "collectionType",
+			 "application/vnd.ibm.kms.key+json", "collectionTotal", 1, "resources", "type",
+			 "application/vnd.ibm.kms.key+json", "name", how->name ? how->name : "cmekfs", "extractable", 0);
+	body = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	rc = body ? cmek_cloud_begin(&k->cloud, err) : cmek_error_sys(err, ENOMEM, "creating a key");
+	if (rc < 0)
+		goto out;
+	want.body = body;
+	want.body_len = strlen(body);
+	rc = cmek_ibm_call(k, &want, &resp, err);
+	if (rc == 0)
+		rc = cmek_ibm_create_reply(resp.body, resp.body_len, &crn, err);
+	if (rc == 0)
+		rc = cmek_kms_uri_ibm(crn, &id, err);
+	if (rc == 0 && (strcmp(id.instance, k->id.instance) != 0 || strcmp(id.region, k->id.region) != 0))
+		rc = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "another instance answered than %s, which was asked", k->crn);
+	if (rc < 0)
+		goto out;
+	k->id = id;
+	free(k->crn);
+	k->crn = crn;
+	crn = NULL;
+out:
+	cmek_http_response_done(&resp);
+	free(crn);
+	free(body);
+	return rc;
+}
+
 int cmek_ibm_rotate(void *state, char **ret_version, struct cmek_error *err)
 {
 	struct cmek_kms_info info = { 0 };
@@ -214,6 +268,8 @@ int cmek_ibm_policy(void *state, const struct cmek_kms_policy_wish *wish, struct
 	const char *account;
 	int account_len;
 
+	if (k->id.key[0] == '\0')
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "%s names an instance, not a key in it", k->crn);
 	if (strspn(who, alphabet) != strlen(who))
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
 				      "'%.200s' is not a principal: expected a service id (ServiceId-...) or a trusted profile "

@@ -171,6 +171,7 @@ static int ask_iam(struct cmek_ibm_iam *iam, const char *what, const char *grant
 	static const char *const variables[] = { "IBMCLOUD_IAM_API_ENDPOINT", NULL };
 	const char *pieces[] = { "grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3A", grant, "&", field, "=" };
 	int64_t now = cmek_http_time(iam->cloud->http);
+	struct cmek_error failure = CMEK_ERROR_INIT;
 	struct cmek_http_response resp = { 0 };
 	struct cmek_secret *form = NULL;
 	char url[URL_MAX_BYTES];
@@ -202,7 +203,14 @@ static int ask_iam(struct cmek_ibm_iam *iam, const char *what, const char *grant
 	if (rc == 0) {
 		req.body = cmek_secret_bytes(form, CMEK_KEY_TEXT);
 		req.body_len = strlen(req.body);
-		rc = cmek_http_call(iam->cloud->http, &req, &resp, err);
+		rc = cmek_http_call(iam->cloud->http, &req, &resp, &failure);
+		/* IAM has many codes for credentials that it does not take, and this status for all of them. */
+		if (rc < 0 && resp.status == 400) {
+			failure.kind = CMEK_E_EXPIRED;
+			failure.err = EKEYEXPIRED;
+		}
+		if (rc < 0)
+			rc = cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
 	}
 	if (rc == 0)
 		rc = cmek_cloud_token_reply(&resp, what, "access_token", "expires_in", now, ret_token, ret_expires, err);

@@ -132,6 +132,7 @@ int cmek_kms_describe(struct cmek_kms *kms, struct cmek_kms_info *ret_info, stru
 struct cmek_kms_create {
 	bool passphrase;   /* local: protect this key store by a passphrase instead of the key file */
 	bool multi_region; /* AWS: a key that can be replicated to other Regions */
+	const char *name;  /* IBM: what people call it; NULL = "cmekfs" */
 };
 int cmek_kms_create(struct cmek_kms *kms, const struct cmek_kms_create *how, struct cmek_error *err);
 int cmek_kms_rotate(struct cmek_kms *kms, char **ret_version, struct cmek_error *err);

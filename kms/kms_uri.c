@@ -156,8 +156,14 @@ int cmek_kms_uri_ibm(const char *uri, struct cmek_kms_crn *ret_crn, struct cmek_
 	if (s)
 		memcpy(crn.region, region, (size_t)(s - region) - strlen(":a/"));
 	s = take_field(s, LOWER UPPER DIGITS "-", 64, ":"); /* the account */
-	s = take_uuid(s, ":key:", crn.instance);
-	if (!take_uuid(s, "", crn.key))
+	if (s && take_uuid(s, "::", crn.instance)) {
+		s += CMEK_UUID_TEXT - 1 + strlen("::");
+		s = *s == '\0' ? s : NULL;
+	} else {
+		s = s ? take_uuid(s, ":key:", crn.instance) : NULL;
+		s = s ? take_uuid(s, "", crn.key) : NULL;
+	}
+	if (!s)
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
 				      "'%.300s' is not the full CRN of a key of IBM Key Protect: expected "
 				      "crn:v1:bluemix:public:kms:REGION:a/ACCOUNT:INSTANCE:key:ID, as 'ibmcloud kp key show' "

@@ -33,14 +33,17 @@ int cmek_kms_uri_local(const char *uri, const char **ret_name, struct cmek_error
  */
 int cmek_kms_uri_gcp(const char *uri, const char **ret_name, struct cmek_error *err);
 
-/* What crn:v1:bluemix:public:kms:REGION:a/ACCOUNT:INSTANCE:key:ID says; host name and path take it as it is. */
+/*
+ * What crn:v1:bluemix:public:kms:REGION:a/ACCOUNT:INSTANCE:key:ID says; host name and path take it as it is. The CRN of an
+ * instance ends in "::" and has no key: keys can be made in it.
+ */
 #define CMEK_KMS_CRN_REGION_MAX 31
 struct cmek_kms_crn {
 	char region[CMEK_KMS_CRN_REGION_MAX + 1];
 	char instance[37]; /* UUIDs, lower case */
-	char key[37];
+	char key[37]; /* "" for an instance */
 };
-/* Kind usage: it is not the full CRN of a key (a service's or an instance's, say). */
+/* Kind usage: it is not the full CRN of a key or an instance. */
 int cmek_kms_uri_ibm(const char *uri, struct cmek_kms_crn *ret_crn, struct cmek_error *err);
 /* A UUID alone, as IBM shows its keys: it names neither region nor instance, so no key can be found by it. */
 bool cmek_kms_uri_is_bare_id(const char *uri);

@@ -14,7 +14,7 @@
 #include "tools/ctl.h"
 
 enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFIG, OPT_VOLUME, OPT_MEMBER, OPT_CREATE,
-       OPT_MULTI_REGION };
+       OPT_MULTI_REGION, OPT_NAME };
 
 /* What --force wants to be told: nobody types that by habit. */
 #define FORCE_WORD "with-registrations"
@@ -27,6 +27,7 @@ enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFI
 static const struct cmek_tool_option create_options[] = {
 	{ OPT_PASSPHRASE, "passphrase", NULL, "protect a new local key store by a passphrase" },
 	{ OPT_MULTI_REGION, "multi-region", NULL, "AWS: a key that can be replicated to other Regions" },
+	{ OPT_NAME, "name", "NAME", "IBM: what people call the key [cmekfs]" },
 	COMMON_OPTIONS,
 	{ 0, NULL, NULL, NULL },
 };
@@ -54,6 +55,7 @@ struct key_run {
 	struct cmek_kms *kms;
 	const char *uri;
 	bool passphrase, force, multi_region;
+	const char *name;
 	unsigned days;
 	struct cmek_kms_policy_wish wish;
 	uint8_t volumes[POLICY_VOLUMES_MAX][16];
@@ -108,6 +110,8 @@ static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_
 			volume_option(run, &args);
 		else if (id == OPT_MEMBER)
 			run->wish.member = args.value;
+		else if (id == OPT_NAME)
+			run->name = args.value;
 		else if (id == OPT_CREATE)
 			run->wish.create = true;
 		else
@@ -301,6 +305,16 @@ static int describe_as_json(struct key_run *run)
 	return rc;
 }
 
+/* Where the URI does not name the key that was made (an alias, an instance), this does. */
+static void say_full_name(const struct key_run *run)
+{
+	struct cmek_kms_info info = { 0 };
+
+	if (cmek_kms_describe(run->kms, &info, NULL) == 0 && !strstr(run->uri, info.resolved))
+		cmek_tool_say(run->tool, "its full name: %s", info.resolved);
+	cmek_kms_info_done(&info);
+}
+
 static int run_create(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_tool_command command = {
@@ -314,10 +328,12 @@ static int run_create(struct cmek_tool *tool, int argc, char **argv)
 	rc = start(&run, tool, &command, argc, argv);
 	how.passphrase = run.passphrase;
 	how.multi_region = run.multi_region;
+	how.name = run.name;
 	if (rc == 0)
 		rc = cmek_kms_create(run.kms, &how, &run.err);
 	if (rc == 0) {
 		cmek_tool_say(tool, "created %s", run.uri);
+		say_full_name(&run);
 		rc = describe_as_json(&run);
 	}
 	return finish(&run, rc);

@@ -320,6 +320,7 @@ class Service:
 
     def set_state(self, key, number, request):
         version, state = key.version(number), request.json().get("state")
+        state = {1: "ENABLED", 2: "DISABLED"}.get(state, state)  # Google's own client sends numbers
         if request.query.get("updateMask") != "state" or state not in ("ENABLED", "DISABLED"):
             raise Refusal("INVALID_ARGUMENT", "update_mask")
         if version.state not in ("ENABLED", "DISABLED"):
@@ -413,8 +414,11 @@ class Service:
         """
         {"key": NAME, "purpose"?, "level"?}; {"account": EMAIL, "public_key": PEM}; {"user": {"email", "refresh_token",
         "client_id", "client_secret"}}; {"machine": EMAIL or null}; {"token": WHO} (answers one); {"grant": WHO,
-        "permissions": [...] or null}; {"impersonator": WHO, "accounts": [...]}; {"lifetime": SECONDS}; {"revoke": true}.
+        "permissions": [...] or null}; {"impersonator": WHO, "accounts": [...]}; {"lifetime": SECONDS}; {"revoke": true};
+        {"destroy_now": NAME}: what was scheduled for destruction is destroyed.
         """
+        for version in self.keys[order["destroy_now"]].versions if "destroy_now" in order else ():
+            version.destroy = self.emulator.now() if version.destroy else None
         if "key" in order:
             self.keys[order["key"]] = Key(order["key"], self.emulator.now(), order.get("purpose", "ENCRYPT_DECRYPT"),
                                           order.get("level", "SOFTWARE"))

@@ -393,7 +393,7 @@ class Service:
     def control(self, order):
         """
         {"key": {"instance", "account", "region", "id"?, "ring"?, "extractable"?}} (answers its CRN); {"change": CRN, and
-        any of "state", "dual_auth", "registrations"}; {"api_key": TEXT, "who": WHO}; {"profile": ID, "compute_token"?,
+        any of "state", "dual_auth", "registrations", "deleted"}; {"api_key": TEXT, "who": WHO}; {"profile": ID, "compute_token"?,
         "assumers"?}; {"roles": WHO, "are": [...] or null}; {"lifetime": SECONDS}; {"revoke": true}; {"token": WHO}.
         """
         answer = {}
@@ -401,7 +401,7 @@ class Service:
             answer["crn"] = self.add(**order["key"]).crn
         if "change" in order:
             key = self.keys[tuple(order["change"].split(":")[i] for i in (7, 9))]
-            for name in ("state", "dual_auth", "registrations"):
+            for name in ("state", "dual_auth", "registrations", "deleted"):
                 setattr(key, name, order.get(name, getattr(key, name)))
         if "api_key" in order:
             self.api_keys[order["api_key"]] = order["who"]

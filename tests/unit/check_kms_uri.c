@@ -70,7 +70,8 @@ static const struct {
 } ibm_rows[] = {
 	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE ":key:" ID, true },
 	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE ":key:2FE79D14-7F5D-4BAE-B0E6-4A5C5B1A8D7B", true },
-	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE "::", false },
+	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE "::x", false },
+	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE ":", false },
 	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE ":key:", false },
 	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE ":key:my-alias", false },
 	{ "crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE ":key:" ID ":", false },
@@ -105,6 +106,16 @@ START_TEST(ibm_crns)
 }
 END_TEST
 
+START_TEST(ibm_instance)
+{
+	struct cmek_kms_crn crn;
+
+	ck_assert_int_eq(cmek_kms_uri_ibm("crn:v1:bluemix:public:kms:eu-de:" ACCOUNT ":" INSTANCE "::", &crn, NULL), 0);
+	ck_assert_str_eq(crn.instance, INSTANCE);
+	ck_assert_str_eq(crn.key, "");
+}
+END_TEST
+
 START_TEST(a_bare_id_is_refused_with_the_reason)
 {
 	struct cmek_error err = CMEK_ERROR_INIT;
@@ -127,6 +138,7 @@ int main(void)
 	tcase_add_loop_test(tc, gcp_names, 0, UNIT_ROWS(gcp_rows));
 	tcase_add_test(tc, gcp_version_is_refused_with_the_reason);
 	tcase_add_loop_test(tc, ibm_crns, 0, UNIT_ROWS(ibm_rows));
+	tcase_add_test(tc, ibm_instance);
 	tcase_add_test(tc, a_bare_id_is_refused_with_the_reason);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);

@@ -1,0 +1,83 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# One volume with keys of several services: any of them opens it, in their order, and who was denied first is told.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=../emulator/lib.sh
+. "$HERE/../emulator/lib.sh"
+need_cmekfs
+need_root
+need_fuse
+
+emulator_start
+gcp_env
+ibm_env
+store=$SHM/store mnt=$T/mnt log=$T/mnt.mount.log
+mkdir -p "$mnt"
+gcp=projects/p1/locations/europe-west3/keyRings/r1/cryptoKeys/db
+"$CTL" key create gcp-kms://$gcp >/dev/null
+crn=$(emulate ibm '{"key": {"instance": "8e19aaff-df40-4623-bef2-86cb19a9d8bd", "account": "0123456789abcdef", "region": "eu-de"}}' |
+	sed 's/.*"crn": "\([^"]*\)".*/\1/')
+"$MKFS" --key gcp-kms://$gcp --key "$crn" --key local:offline "$store" >"$T/out"
+expect_text "slot 0 +$gcp" "slot 1 +$crn" "slot 2 +local:offline"
+
+opens() {
+	: >"$log"
+	start_daemon "$store" "$mnt" "$@"
+	[ "$(cat "$mnt/file")" = content ] || fail "the content is not there"
+	stop "$store" "$mnt"
+}
+told() {
+	local regex
+	for regex; do
+		grep -Eq -- "$regex" "$log" || fail "not said: $regex; but: $(cat "$log")"
+	done
+}
+refused() {
+	expect_code "$1" "$CMEKFS" "$store" "$mnt" "${@:2}"
+	wait_for 30 ended "$store" || fail "a process is left"
+}
+asked() { emulate log | grep -o "\"operation\": \"$1\"" | wc -l; }
+
+start_daemon "$store" "$mnt"
+echo content >"$mnt/file"
+stop "$store" "$mnt"
+
+say "the first slot that serves is the only one that is asked"
+emulate log DELETE >/dev/null
+opens
+if [ "$(asked decrypt)" -ne 1 ] || [ "$(asked unwrap)" -ne 0 ]; then fail "asked of others: $(emulate log)"; fi
+
+say "the first is denied, the second serves"
+emulate gcp '{"grant": "admin@p1.iam.gserviceaccount.com", "permissions": []}' >/dev/null
+opens
+told "slot 1 \($crn\) opened the volume" "slot 0 \($gcp\): .*PERMISSION_DENIED"
+
+say "each slot by its number, each key by its name"
+refused 10 -o slot=0
+expect_text "PERMISSION_DENIED"
+opens -o slot=1
+opens -o slot=2
+refused 3 -o slot=3
+opens -o key="$crn"
+opens -o key=local:offline
+
+say "two clouds fail, the local key serves"
+"$CTL" key disable "$crn" >/dev/null
+opens
+told "slot 2 \(local:offline\) opened the volume" "slot 0 .*PERMISSION_DENIED.*slot 1 .*the key is disabled"
+
+say "none serves: every one's reason, and the exit code of the first"
+"$CTL" key disable local:offline >/dev/null
+refused 10
+expect_text "no key slot opens" "slot 0 .*PERMISSION_DENIED" "slot 1 .*the key is disabled" "slot 2 .*local:offline.* disabled"
+say "one that may pass by itself goes before a refusal"
+fault '{"kind": "reset", "operation": "unwrap"}'
+refused 15
+no_faults
+"$CTL" key enable local:offline >/dev/null
+
+say "no cloud can be reached"
+emulator_stop
+opens
+told "slot 2 \(local:offline\) opened the volume" "slot 0 .*can't reach"
