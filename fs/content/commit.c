@@ -478,7 +478,7 @@ static void give_back(struct cmek_commit *commit)
 }
 
 /* commit_lock and file.lock (either way) are held. */
-static int touch_locked(struct cmek_ofile *file)
+static int touch_locked(struct cmek_ofile *file, bool needed)
 {
 	struct cmek_commit commit = { .file = file };
 	int r;
@@ -489,7 +489,7 @@ static int touch_locked(struct cmek_ofile *file)
 	commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
 	commit.section.flags |= CMEK_FILE_TOUCH;
 	if (r == 0 && !commit.unlogged)
-		r = cmek_journal_touch(file->content->journal, &commit.section, &file->touch);
+		r = cmek_journal_touch(file->content->journal, &commit.section, needed, &file->touch);
 	file->touched = r == 0;
 	free_commit(&commit);
 	return r;
@@ -506,7 +506,7 @@ int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit)
 		return r;
 	/* The first page comes last: without it a file that had none is empty again, if its parts are all that there is. */
 	if (commit->partial && file->sealed_size == 0)
-		r = touch_locked(file);
+		r = touch_locked(file, true);
 	if (r == 0)
 		r = add_groups(commit);
 	if (r == 0 && file->content->journal != NULL)
@@ -782,7 +782,7 @@ int cmek_commit_touch(struct cmek_ofile *file)
 		return 0;
 	(void)pthread_mutex_lock(&file->commit_lock);
 	(void)pthread_rwlock_rdlock(&file->lock);
-	r = touch_locked(file);
+	r = touch_locked(file, false);
 	(void)pthread_rwlock_unlock(&file->lock);
 	(void)pthread_mutex_unlock(&file->commit_lock);
 	return r;

@@ -63,6 +63,7 @@ struct cmek_journal {
 	bool leading, writing, checkpointing, stopping;
 	bool room_wanted; /* the leader waits for a checkpoint */
 	struct cmek_journal_touch *touches;
+	size_t touch_bytes; /* of meta data, when they are repeated */
 	int error; /* first failure; nothing is appended after it */
 	uint64_t next_seq, write_off, used_bytes;
 	struct live *live; /* a queue in a growing array: live[first..first+n-1] */
@@ -489,20 +490,40 @@ void cmek_journal_not_applied(struct cmek_journal *journal, uint64_t seq)
 
 /* ---- touches ---- */
 
-int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section,
+/* Room for one more when all are repeated in one record. */
+static bool reserve_touch(struct cmek_journal *j, size_t bytes, bool needed)
+{
+	size_t max = (needed ? TOUCH_ROOM : TOUCH_ROOM / 2) - CMEK_JOURNAL_UNIT;
+	bool fits;
+
+	lock(j);
+	fits = j->touch_bytes + bytes <= max;
+	if (fits)
+		j->touch_bytes += bytes;
+	unlock(j);
+	return fits;
+}
+
+int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section, bool needed,
 		       struct cmek_journal_touch **ret_touch)
 {
-	struct cmek_journal_touch *touch = calloc(1, sizeof(*touch));
 	struct cmek_journal_request request = { .section = section };
+	size_t bytes = cmek_section_bytes(section);
+	struct cmek_journal_touch *touch;
 
-	if (touch == NULL)
-		return -ENOMEM;
-	cmek_journal_append(journal, &request, 1);
+	if (!reserve_touch(journal, bytes, needed))
+		return -EAGAIN;
+	touch = calloc(1, sizeof(*touch));
+	request.result = -ENOMEM;
+	if (touch != NULL)
+		cmek_journal_append(journal, &request, 1);
+	lock(journal);
 	if (request.result < 0) {
+		journal->touch_bytes -= bytes;
+		unlock(journal);
 		free(touch);
 		return request.result;
 	}
-	lock(journal);
 	touch->section = *section;
 	touch->seq = request.seq;
 	touch->next = journal->touches;
@@ -526,6 +547,7 @@ void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touc
 	*(touch->prev != NULL ? &touch->prev->next : &journal->touches) = touch->next;
 	if (touch->next != NULL)
 		touch->next->prev = touch->prev;
+	journal->touch_bytes -= cmek_section_bytes(&touch->section);
 	unlock(journal);
 	cmek_section_done(&touch->section);
 	free(touch);

@@ -84,9 +84,10 @@ void cmek_journal_not_applied(struct cmek_journal *journal, uint64_t seq);
  * Touches: a record that must be found by replay for as long as its file is being written in place, however long that
  * takes and whatever else is appended. The journal repeats it when the space of its record is wanted.
  * cmek_journal_touch() returns when it is durable, and takes over what section holds (zeroing it) on success.
+ * -EAGAIN: there are as many as can be repeated; needed: whoever asks can't do without, so only the last room says no.
  * It is never repeated behind a record that ends it, which would take the file back to the older state.
  */
-int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section,
+int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section, bool needed,
 		       struct cmek_journal_touch **ret_touch);
 /* A newer record of the file is durable, or the file is gone. NULL allowed. */
 void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touch *touch);

@@ -169,7 +169,7 @@ static size_t item_body_bytes(enum cmek_item_type type)
 	return 0;
 }
 
-static size_t section_bytes(const struct cmek_section *section)
+size_t cmek_section_bytes(const struct cmek_section *section)
 {
 	size_t i, bytes = ITEM_HEAD_BYTES + FILE_FIXED_BYTES + section->handle.len + strlen(section->path);
 
@@ -183,7 +183,7 @@ static size_t sections_bytes(const struct cmek_section *const *sections, size_t 
 	size_t i, bytes = 0;
 
 	for (i = 0; i < n; i++)
-		bytes += section_bytes(sections[i]);
+		bytes += cmek_section_bytes(sections[i]);
 	return bytes;
 }
 

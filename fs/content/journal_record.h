@@ -69,6 +69,8 @@ void cmek_section_done(struct cmek_section *section);
 int cmek_section_add(struct cmek_section *section, enum cmek_item_type type, uint64_t first, uint64_t count,
 		     uint64_t image);
 
+/* What a section adds to a record's meta data. */
+size_t cmek_section_bytes(const struct cmek_section *section);
 /* Bytes of the record's head and meta data for these sections, a multiple of 4096: the images follow. */
 size_t cmek_record_meta_bytes(const struct cmek_section *const *sections, size_t n);
 

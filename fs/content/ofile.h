@@ -249,7 +249,7 @@ bool cmek_commit_needed(struct cmek_ofile *file);
 int cmek_commit_exclusive(struct cmek_ofile *file);
 /*
  * Before fresh data goes in place: a durable record that names the file and its sealed size, once for each commit of
- * the file. Call with no lock held.
+ * the file. -EAGAIN: not now, because of too many others. Call with no lock held.
  */
 int cmek_commit_touch(struct cmek_ofile *file);
 /* So much waits that the committer should not. */

@@ -405,6 +405,10 @@ static int write_data(struct cmek_ofile *file, const void *buf, size_t len, uint
 		r = cmek_content_make_room(file);
 	if (r == 0 && span.bulk && file->content->journal != NULL)
 		r = cmek_commit_touch(file);
+	if (r == -EAGAIN) {
+		span.bulk = false; /* through the journal, as what is live */
+		r = 0;
+	}
 	if (r < 0)
 		return r;
 

@@ -459,7 +459,7 @@ static struct cmek_journal_touch *touch(struct cmek_journal *journal, unsigned f
 	struct cmek_journal_touch *t = NULL;
 
 	ck_assert_int_gt(asprintf(&section.path, "f%u", file), 0);
-	ck_assert_int_eq(cmek_journal_touch(journal, &section, &t), 0);
+	ck_assert_int_eq(cmek_journal_touch(journal, &section, false, &t), 0);
 	ck_assert_ptr_null(section.path); /* the journal's now */
 	return t;
 }
@@ -491,6 +491,41 @@ START_TEST(touches_stay)
 	cmek_journal_untouch(journal, NULL);
 	ck_assert_int_eq(cmek_journal_checkpoint(journal), 0);
 	ck_assert_uint_eq(crash_now().records, 0);
+	ck_assert_int_eq(cmek_journal_close(journal), 0);
+}
+END_TEST
+
+/* As many as can be repeated at once, and not one more: a checkpoint can always go on. */
+START_TEST(too_many_touches)
+{
+	static struct cmek_journal_touch *touches[20000], *needed;
+	struct cmek_journal *journal = journal_open();
+	struct cmek_section section = { .flags = CMEK_FILE_TOUCH };
+	size_t n = 0;
+	int i, r;
+
+	for (;;) {
+		section.path = malloc(2000);
+		memset(section.path, 'x', 1999);
+		section.path[1999] = 0;
+		r = cmek_journal_touch(journal, &section, false, touches + n);
+		if (r < 0)
+			break;
+		ck_assert_uint_lt(++n, UNIT_ROWS(touches));
+	}
+	ck_assert_int_eq(r, -EAGAIN);
+	ck_assert_uint_gt(n, 200);
+	ck_assert_int_eq(cmek_journal_touch(journal, &section, true, &needed), 0);
+	for (i = 0; i < 40; i++)
+		append_one(journal, 1, 1 << 20, true);
+	ck_assert_int_eq(cmek_journal_checkpoint(journal), 0);
+	ck_assert_int_eq(cmek_journal_checkpoint(journal), 0);
+	ck_assert_int_eq(status_of(journal).error, 0);
+	cmek_journal_untouch(journal, needed);
+	while (n > 0)
+		cmek_journal_untouch(journal, touches[--n]);
+	needed = touch(journal, 5);
+	cmek_journal_untouch(journal, needed);
 	ck_assert_int_eq(cmek_journal_close(journal), 0);
 }
 END_TEST
@@ -625,6 +660,7 @@ int main(void)
 	tcase_add_test(tcase, full_ring_waits);
 	tcase_add_test(tcase, no_room_below_half);
 	tcase_add_test(tcase, touches_stay);
+	tcase_add_test(tcase, too_many_touches);
 	tcase_add_test(tcase, touch_ends_with_the_commit);
 	tcase_add_test(tcase, failed_is_in_the_way);
 	tcase_add_test(tcase, failed_flush_sticks);
