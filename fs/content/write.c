@@ -496,6 +496,17 @@ static void commit_cut_locked(struct cmek_ofile *file)
 		cmek_ofile_fail(file, r, "changes could not be written to the store");
 }
 
+/* The id of a file that was never loaded, for the record that ends it. What is not there, or not a page, has none. */
+static void find_id_locked(struct cmek_ofile *file)
+{
+	uint8_t page[CMEK_MAP_BYTES];
+	struct cmek_map_head head;
+
+	if (!file->loaded && cmek_pread_full(file->fd, page, sizeof(page), 0) == (ssize_t)sizeof(page) &&
+	    cmek_map_head_decode(page, &head) == 0)
+		memcpy(file->file_id, head.file_id, CMEK_FILE_ID_LEN);
+}
+
 /* Empties the file: the next content gets a new file id. */
 static int empty_locked(struct cmek_ofile *file)
 {
@@ -503,6 +514,7 @@ static int empty_locked(struct cmek_ofile *file)
 
 	if (fstat(file->fd, &st) < 0)
 		return -errno;
+	find_id_locked(file);
 	cmek_group_drop_range(file, 0, UINT64_MAX);
 	cmek_absent_truncate(&file->absent, 0);
 	cmek_ofile_set_size_locked(file, 0);
