@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "fs/content/block_map.h"
@@ -27,9 +26,9 @@ static struct {
 	uint64_t from, to;
 } unreadable;
 
-/* In the place of the C library's: everything that is tested here reads with it. */
-ssize_t pread(int fd, void *buf, size_t n, off_t off);
-ssize_t pread(int fd, void *buf, size_t n, off_t off)
+ssize_t __real_pread(int fd, void *buf, size_t n, off_t off);
+ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t off);
+ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t off)
 {
 	struct stat st;
 
@@ -38,7 +37,7 @@ ssize_t pread(int fd, void *buf, size_t n, off_t off)
 		errno = EIO;
 		return -1;
 	}
-	return syscall(SYS_pread64, fd, buf, n, off);
+	return __real_pread(fd, buf, n, off);
 }
 
 /* The journal that a test writes. */
