@@ -26,7 +26,6 @@ enum form {
 	TEXT,     /* anything that is not empty */
 	PATH,     /* absolute */
 	URL,      /* http:// or https:// */
-	UUID,     /* a volume's */
 	NUMBER,   /* min..max */
 	DURATION, /* "30s", "5m": min..max seconds */
 	BOOL,     /* yes, no (true, false, on, off) */
@@ -82,7 +81,6 @@ static const struct key ibm_keys[] = {
 	{ NULL, TEXT, 0, 0 },
 };
 static const struct key volume_keys[] = {
-	{ "uuid", UUID, 0, 0 },
 	{ "store", PATH, 0, 0 },
 	{ "key", TEXT, 0, 0 },
 	{ "profile", TEXT, 0, 0 },
@@ -147,7 +145,6 @@ static bool bool_of(const char *text, bool *ret)
 /* NULL when the value has the key's form, else what would have. buf: room for that text. */
 static const char *expected(const struct key *key, const char *value, char *buf, size_t max)
 {
-	uint8_t uuid[16];
 	uint64_t n = 0;
 	bool b;
 
@@ -158,8 +155,6 @@ static const char *expected(const struct key *key, const char *value, char *buf,
 		return *value == '/' ? NULL : "an absolute path";
 	case URL:
 		return strncmp(value, "https://", 8) == 0 || strncmp(value, "http://", 7) == 0 ? NULL : "an http(s) URL";
-	case UUID:
-		return cmek_uuid_decode(value, uuid) == 0 ? NULL : "a UUID";
 	case NUMBER:
 		if (cmek_parse_u64(value, key->max, &n) == 0 && n >= key->min)
 			return NULL;

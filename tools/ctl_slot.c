@@ -323,6 +323,7 @@ int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv)
 		{ "add", "let another key open the volume", run_add },
 		{ "list", "list the key slots", run_list },
 		{ "remove", "take a key slot away", run_remove },
+		{ "test", "try what a volume will want of a key", cmek_ctl_slot_test },
 		{ NULL, NULL, NULL },
 	};
 

@@ -21,6 +21,7 @@
 #include "fs/volume/volhdr.h"
 #include "kms/kms.h"
 #include "tools/tool.h"
+#include "tools/tool_preflight.h"
 
 #define PURPOSE "data"
 #define FIRST_DEK 1
@@ -186,6 +187,27 @@ static int refuse_twins(const struct mkfs *m, struct cmek_error *err)
 	return 0;
 }
 
+/*
+ * A key of a service is tried first, for this volume: who is asked, as whom, and which permission is missing shall be seen
+ * before anything is made.
+ */
+static int try_key(struct mkfs *m, unsigned i, struct cmek_error *err)
+{
+	struct cmek_kms_context ctx = { .purpose = PURPOSE };
+	struct cmek_preflight preflight;
+	int ret;
+
+	if (!strcmp(cmek_kms_provider_name(m->keys[i].kms), "local"))
+		return 0;
+	memcpy(ctx.volume, m->uuid, sizeof(ctx.volume));
+	ret = cmek_kms_preflight(m->keys[i].kms, &ctx, &preflight, err);
+	if (ret && preflight.n > 1) {
+		fprintf(stderr, "%s: trying %s:\n", m->tool.program, m->keys[i].uri);
+		cmek_tool_preflight_print(stderr, &preflight);
+	}
+	return ret;
+}
+
 /* Every key wraps and unwraps. Keys are made last, when all that exist have proved themselves. */
 static int prove_keys(struct mkfs *m, const struct cmek_secret *kek, struct cmek_error *err)
 {
@@ -195,6 +217,8 @@ static int prove_keys(struct mkfs *m, const struct cmek_secret *kek, struct cmek
 
 	for (i = 0; !ret && i < m->n_keys; i++)
 		ret = cmek_kms_open(m->keys[i].uri, &m->principal, &m->kms_opts, &m->keys[i].kms, err);
+	for (i = 0; !ret && i < m->n_keys; i++)
+		ret = try_key(m, i, err);
 	for (i = 0; !ret && i < m->n_keys; i++) {
 		ret = wrap(m, i, kek, err);
 		missing[i] = ret == -ENOKEY && !strcmp(cmek_kms_provider_name(m->keys[i].kms), "local");

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "fs/mount/agent.h"
+#include "kms/session.h"
 
 #define UUID_LEN 16
 #define KEK_LEN 32
@@ -52,9 +53,19 @@ static ssize_t receive_whole(int sock, void *data, size_t max)
 	return (size_t)n <= max ? n : -EMSGSIZE;
 }
 
+/*
+ * Connections and credentials that were fetched serve for the next request, too. Where there can be no session (a mistake in
+ * the configuration), who needs one says so.
+ */
+static void make_session(struct cmek_kms_options *opts, struct cmek_kms_session **session)
+{
+	if (!opts->session && cmek_kms_session_new(opts->config_path, session, NULL) == 0)
+		opts->session = *session;
+}
+
 /* request: len bytes as received. */
-static void answer_request(const uint8_t *request, size_t len, const struct cmek_kms_options *opts,
-			   struct answer *answer)
+static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_options *opts,
+			   struct cmek_kms_session **session, struct answer *answer)
 {
 	struct cmek_secret *kek = NULL;
 	struct cmek_slot slot;
@@ -64,6 +75,7 @@ static void answer_request(const uint8_t *request, size_t len, const struct cmek
 		answer->rc = cmek_error_set(&answer->error, CMEK_E_BAD_FORMAT, EINVAL, "the request is cut short");
 		return;
 	}
+	make_session(opts, session);
 	answer->rc = cmek_slot_decode(request + UUID_LEN, len - UUID_LEN, &slot, &answer->error);
 	if (answer->rc == 0)
 		answer->rc = cmek_keyslot_unwrap(request, &slot, opts, &kek, &answer->error);
@@ -77,6 +89,8 @@ static void answer_request(const uint8_t *request, size_t len, const struct cmek
 
 int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answered)(void *arg), void *arg)
 {
+	struct cmek_kms_session *session = NULL;
+	struct cmek_kms_options mine = *opts;
 	struct cmek_secret *room = NULL;
 	uint8_t *request = malloc(REQUEST_MAX);
 	struct answer *answer;
@@ -95,7 +109,7 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 		if (rc != 0)
 			break;
 		answer = (struct answer *)cmek_secret_fill(room, CMEK_KEY_TEXT);
-		answer_request(request, (size_t)n, opts, answer);
+		answer_request(request, (size_t)n, &mine, &session, answer);
 		opened = answer->rc == 0;
 		rc = send_whole(sock, answer, sizeof(*answer));
 		cmek_secret_free(room);
@@ -108,6 +122,7 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 		}
 	}
 out:
+	cmek_kms_session_free(session);
 	free(request);
 	cmek_secret_free(room);
 	return rc;

@@ -16,11 +16,14 @@
 static int mount_volume(struct cmek_mount_opts *opts, struct cmek_error *err)
 {
 	struct cmek_kms_options kms = { .ask_passphrase = cmek_tool_ask_passphrase };
-	int rc = cmek_mount_opts_resolve(opts, err);
+	int rc = cmek_mount_opts_configure(opts, err);
 
+	if (rc == 0)
+		rc = cmek_mount_opts_resolve(opts, err);
 	if (rc != 0 || opts->action == CMEK_MOUNT_FAKE)
 		return rc;
 	kms.config_path = opts->config_path;
+	kms.profile = opts->profile;
 	kms.keystore_path = opts->keystore_path;
 	kms.passphrase_file = opts->passphrase_file;
 	return cmek_launch(opts, &kms, err);

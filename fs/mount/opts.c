@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/conf.h"
 #include "base/text.h"
 #include "fs/mount/opts.h"
 
@@ -68,6 +69,7 @@ static const struct option_row option_table[] = {
 	{ "passphrase_file", TEXT, true, 0, FIELD(passphrase_file) },
 	{ "keystore", TEXT, true, 0, FIELD(keystore_path) },
 	{ "config", TEXT, true, 0, FIELD(config_path) },
+	{ "profile", TEXT, true, 0, FIELD(profile) },
 	{ "fsname", TEXT, true, 0, FIELD(fsname) },
 	{ "slot", SLOT, true, 0, 0 },
 	{ "commit", COMMIT, true, 0, 0 },
@@ -121,7 +123,7 @@ static const char usage_text[] =
 	"       ro, rw                  read-only, read-write (default)\n"
 	"       key=URI, slot=N         open with this key, this key slot only\n"
 	"       passphrase_file=FILE    the local key store's passphrase\n"
-	"       keystore=FILE, config=FILE\n"
+	"       keystore=FILE, config=FILE, profile=NAME\n"
 	"       allow_other, noallow_other, allow_root\n"
 	"       commit=SECONDS, held_max=SIZE, map_cache=SIZE, max_threads=N\n"
 	"       nojournal, journal_size=SIZE, salvage, nowriteback, unlocked_memory\n"
@@ -399,6 +401,55 @@ out:
 	return rc;
 }
 
+/* True when both are one directory, or the configuration's does not exist and has the same text. */
+static bool is_same_directory(const char *a, const char *b)
+{
+	char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+	bool same = strcmp(real_a ? real_a : a, real_b ? real_b : b) == 0;
+
+	free(real_a);
+	free(real_b);
+	return same;
+}
+
+/* The section for the store, NULL if there is none. */
+static const char *find_volume(const struct cmek_mount_opts *opts, const struct cmek_conf *conf)
+{
+	bool is_name = !strchr(opts->store, '/') && access(opts->store, F_OK) != 0;
+	const char *name, *store;
+	size_t i;
+
+	for (i = 0; (name = cmek_conf_name(conf, "volume", i)) != NULL; i++) {
+		store = cmek_conf_text(conf, "volume", name, "store");
+		if (store && (is_name ? strcmp(name, opts->store) == 0 : is_same_directory(store, opts->store)))
+			return name;
+	}
+	return NULL;
+}
+
+int cmek_mount_opts_configure(struct cmek_mount_opts *opts, struct cmek_error *err)
+{
+	struct cmek_conf *conf = NULL;
+	const char *name, *key, *profile;
+	int rc = cmek_conf_load(opts->config_path, &conf, err);
+
+	if (rc != 0)
+		return rc;
+	name = find_volume(opts, conf);
+	if (name) {
+		key = cmek_conf_text(conf, "volume", name, "key");
+		profile = cmek_conf_text(conf, "volume", name, "profile");
+		if (key && !opts->key_uri)
+			rc = replace_text(&opts->key_uri, key, err);
+		if (rc == 0 && profile && !opts->profile)
+			rc = replace_text(&opts->profile, profile, err);
+		if (rc == 0)
+			rc = replace_text(&opts->store, cmek_conf_text(conf, "volume", name, "store"), err);
+	}
+	cmek_conf_free(conf);
+	return rc;
+}
+
 /* The directory's real path. role: what it is, for the message. */
 static int resolve_directory(char **path, const char *role, struct cmek_error *err)
 {
@@ -482,5 +533,6 @@ void cmek_mount_opts_free(struct cmek_mount_opts *opts)
 	free(opts->passphrase_file);
 	free(opts->keystore_path);
 	free(opts->config_path);
+	free(opts->profile);
 	free(opts);
 }

@@ -22,6 +22,7 @@ struct cmek_mount_opts {
 	char *passphrase_file; /* NULL = ask on the terminal when a passphrase is needed */
 	char *keystore_path;   /* NULL = the local provider's default */
 	char *config_path;     /* NULL = the default */
+	char *profile;         /* of the configuration's sections for key services; NULL = none */
 	int slot;              /* only this key slot, -1 = any that opens */
 	bool foreground;
 	bool read_only;
@@ -47,6 +48,12 @@ struct cmek_mount_opts {
  */
 int cmek_mount_opts_parse(int argc, char **argv, bool is_root, struct cmek_mount_opts **ret_opts,
 			  struct cmek_error *err);
+
+/*
+ * Fills what was not given from the configuration's [volume NAME] section for this store: key and profile. A STORE that is
+ * no path may be the NAME of such a section. Kinds of cmek_conf_load().
+ */
+int cmek_mount_opts_configure(struct cmek_mount_opts *opts, struct cmek_error *err);
 
 /*
  * Makes all paths absolute, and checks that STORE and MOUNTPOINT are directories and that the mount point is not in

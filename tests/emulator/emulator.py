@@ -167,6 +167,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "emulator"
     timeout = 60
+    disable_nagle_algorithm = True  # headers and body are written apart
 
     def log_message(self, *args):
         pass

@@ -51,6 +51,22 @@ opens
 opens -o key="$arn"
 opens -o key="aws-kms://$arn"
 
+say "a dry run"
+"$CTL" slot test "$key" >"$T/out"
+expect_text "^identity +ok .*user/admin \\(the environment\\)" "^describe +ok .*$arn: enabled" "^wrap +ok" "^unwrap +ok" "^binding +ok"
+
+say "a volume's section in the configuration"
+printf '[volume db]\nstore = %s\nkey = %s\nprofile = p\n[aws p]\nregion = eu-central-1\n' "$store" "$arn" >"$CMEKFS_CONFIG"
+opens
+"$CMEKFS" db "$mnt"
+stop "$store" "$mnt"
+sed -i 's/^key = .*/key = local:other/' "$CMEKFS_CONFIG"
+expect_code $MISMATCH "$CMEKFS" db "$mnt"
+opens -o key="$arn"
+expect_code $USAGE "$CMEKFS" "$store" "$mnt" -o key="$arn",profile=none
+expect_text "no profile 'none'"
+: >"$CMEKFS_CONFIG"
+
 say "a new version, and a re-wrap in the KMS"
 "$CTL" key rotate "$key"
 opens
@@ -82,6 +98,10 @@ opens
 
 say "not permitted"
 emulate aws '{"user": "nobody", "access_key": "AKIDNOBODY", "secret": "s", "allow": []}' >/dev/null
+AWS_ACCESS_KEY_ID=AKIDNOBODY AWS_SECRET_ACCESS_KEY=s expect_code $DENIED "$CTL" slot test "$key"
+expect_text "^identity +ok .*user/nobody" "^describe +left-out" "^wrap +failed .*kms:Encrypt"
+AWS_ACCESS_KEY_ID=AKIDNOBODY AWS_SECRET_ACCESS_KEY=s expect_code $DENIED "$MKFS" --key "$key" "$SHM/none"
+expect_text "trying $key" "^wrap +failed .*kms:Encrypt"
 AWS_ACCESS_KEY_ID=AKIDNOBODY AWS_SECRET_ACCESS_KEY=s refused $DENIED
 expect_text "user/nobody is not authorized to perform: kms:Decrypt"
 say "a seat for one volume: the policy names it before it is there"

@@ -53,7 +53,7 @@ static const char all_forms[] = "; a comment\n"
 				"proxy = none\n"
 				"[gcp]\n"
 				"[volume db.1]\n"
-				"uuid = 6ba7b810-9dad-11d1-80b4-00c04fd430c8\n"
+				"store = /srv/db.store\n"
 				"key = aws-kms://arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\n"
 				"[volume other]";
 
@@ -136,7 +136,7 @@ static const struct {
 	{ "[aws]\nattempts = many\n", "2: \"attempts\" needs a number" },
 	{ "[aws]\ndeadline = 2h\n", "2: \"deadline\" needs a time from 1 to 3600 seconds" },
 	{ "[aws]\nfips = maybe\n", "2: \"fips\" needs yes or no" },
-	{ "[volume a]\nuuid = 12\n", "2: \"uuid\" needs a UUID" },
+	{ "[volume a]\nuuid = 12\n", "2: \"uuid\" is not a key" },
 	{ "[aws]\nregion = " FIFTY FIFTY FIFTY FIFTY "\n", "2: \"region = 0123456789012345678901234567890\" begins a line" },
 };
 
