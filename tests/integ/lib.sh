@@ -43,11 +43,12 @@ mkdir -p "$T/keys"
 chmod 700 "$T/keys"
 export CMEKFS_LOCAL_KEYSTORE=$T/keys/keys.json
 export CMEKFS_VOLUMES=$T/keys/volumes.json
-export CMEKFS_CONFIG=$T/keys/cmekfs.conf
+export CMEKFS_CONFIG=$T/cmekfs.conf
 : >"$CMEKFS_CONFIG"
 for name in $(compgen -e | grep -E '^(AWS|GOOGLE|IBM)_' || true); do
 	unset "$name"
 done
+export AWS_EC2_METADATA_DISABLED=true
 export CMEKFS_RUNTIME_DIR=$T/sockets
 
 say() { echo "== $*"; }

@@ -79,7 +79,7 @@ refused $USAGE "$T/empty" -k local:one -L $'a\nb'
 touch "$T/file"
 refused $USAGE "$T/file" -k local:one
 refused $NOT_FOUND "$T/missing/store" -k local:one
-refused $UNSUPPORTED "$T/empty" -k arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
+refused $DENIED "$T/empty" -k arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
 
 say "refused: a store that is in use"
 for force in "" --force; do
