@@ -250,7 +250,7 @@ shellcheck_clean() {
 }
 
 manuals_clean() {
-	(cd "$src" && sources '\.[1-8]$' | xargs -r mandoc -T lint -W warning)
+	(cd "$src" && sources '^doc/man/.*\.[1-8]$' | xargs -r mandoc -T lint -W warning)
 }
 
 job_style() {

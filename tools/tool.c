@@ -86,6 +86,11 @@ void cmek_tool_args_init(struct cmek_tool_args *args, struct cmek_tool *tool, co
 	args->argv = argv;
 }
 
+static int exit_code_of(const struct cmek_tool *tool, enum cmek_kind kind)
+{
+	return tool->exit_code ? tool->exit_code(kind) : cmek_exit_code(kind);
+}
+
 void cmek_tool_usage(const struct cmek_tool *tool, const char *fmt, ...)
 {
 	va_list ap;
@@ -95,7 +100,7 @@ void cmek_tool_usage(const struct cmek_tool *tool, const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fprintf(stderr, "\n  try: %s --help\n", tool->program);
-	exit(CMEK_EXIT_USAGE);
+	exit(exit_code_of(tool, CMEK_E_USAGE));
 }
 
 /* Operands are what is left once the options are through. */
@@ -218,7 +223,7 @@ unsigned long long cmek_tool_number(const struct cmek_tool_args *args, unsigned 
 int cmek_tool_fail(const struct cmek_tool *tool, const struct cmek_error *err)
 {
 	const char *remedy = cmek_remedy(err);
-	int code = cmek_exit_code(err->kind);
+	int code = exit_code_of(tool, err->kind);
 
 	fprintf(stderr, "%s: %s\n", tool->program, err->text[0] ? err->text : strerror(err->err));
 	if (remedy)

@@ -46,6 +46,7 @@ struct cmek_tool {
 	char program[64]; /* "cmekctl key create": what messages begin with */
 	bool json;        /* results on stdout as one JSON value */
 	bool quiet;       /* no results in text, only errors */
+	int (*exit_code)(enum cmek_kind kind); /* of a program that has other exit codes; NULL = cmek_exit_code() */
 };
 
 /* Must come first in main(): harden_process, jansson's allocator, locale-free output, SIGPIPE ignored. Exits on failure. */
