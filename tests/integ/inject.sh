@@ -20,6 +20,6 @@ new_volume "$store"
 start "$store" "$mnt" -o journal_size=8M
 $PYTHON "$HERE/inject.py" prepare "$mnt"
 stop "$store" "$mnt"
-$PYTHON "$HERE/inject.py" --seed "$seed" --every "$([ "$LONG" = 1 ] && echo 1 || echo 90)" \
+$PYTHON "$HERE/inject.py" --seed "$seed" --every "$([ "$LONG" = 1 ] && echo 1 || echo 150)" \
 	"$library" "$store" "$T/disk" "$T"
 umount "$T/disk"
