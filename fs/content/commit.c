@@ -763,7 +763,11 @@ void cmek_commit_drop_records(struct cmek_ofile *file)
 	struct cmek_stuck *stuck;
 	size_t i;
 
-	if (file->touch != NULL)
+	/*
+	 * With changes that never became a record, what was written in place means nothing: the touch stays in the journal,
+	 * and the next mount takes the file back to its last size.
+	 */
+	if (file->touch != NULL && !cmek_commit_needed(file))
 		untouch(file);
 	while ((stuck = file->stuck) != NULL) {
 		file->stuck = stuck->next;

@@ -493,6 +493,36 @@ START_TEST(bulk_behind_a_cut_that_failed)
 }
 END_TEST
 
+/* Fresh data that was written in place and got no record before the end is not there, and nothing is unreadable. */
+START_TEST(bulk_that_got_no_record)
+{
+	uint64_t old = _i == 0 ? 4096 : 0;
+	struct cmek_ofile *file;
+
+	content_start(60000);
+	file = file_open(1);
+	if (_i == 0) {
+		write_version(file, 4096, 0, 1);
+		ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	}
+	usleep(100000); /* what was known of the store's room is forgotten */
+	fail_commits = 1;
+	write_version(file, 1 << 20, old, 2);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), -EIO);
+	fail_commits = 0;
+
+	content_start(60000);
+	file = file_open(1);
+	(void)cmek_ofile_check_size(file); /* reads the first page */
+	ck_assert_uint_eq(cmek_ofile_size(file), old);
+	if (_i == 0)
+		check_version(file, old, 0, 1);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sync");
@@ -509,6 +539,7 @@ int main(void)
 	tcase_add_test(tcase, failed_does_not_fill_the_ring);
 	tcase_add_test(tcase, failed_checkpoint);
 	tcase_add_loop_test(tcase, bulk_behind_a_cut_that_failed, 0, 2);
+	tcase_add_loop_test(tcase, bulk_that_got_no_record, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
