@@ -54,6 +54,7 @@ struct cmek_keyring {
 	struct dek **deks;    /* elements never move or go before the ring does: keys are borrowed from them */
 	size_t n_deks;
 	const struct dek *active;
+	bool wiped;
 	struct session *session;
 	uint64_t session_start_s; /* CLOCK_BOOTTIME */
 	uint64_t session_seals;
@@ -136,22 +137,63 @@ static void free_dek(struct dek *dek)
 	free(dek);
 }
 
-void cmek_keyring_free(struct cmek_keyring *ring)
+/* Everything but the ring itself, its session and its lock. */
+static void free_keys(struct cmek_keyring *ring)
 {
 	size_t i;
 
-	if (!ring)
-		return;
 	for (i = 0; i < ring->n_deks; i++)
 		free_dek(ring->deks[i]);
 	free(ring->deks);
 	cmek_secret_free(ring->header_mac);
 	cmek_secret_free(ring->wrap_key);
 	cmek_secret_free(ring->kek);
+	ring->deks = NULL;
+	ring->n_deks = 0;
+	ring->active = NULL;
+	ring->header_mac = ring->wrap_key = ring->kek = NULL;
+}
+
+void cmek_keyring_free(struct cmek_keyring *ring)
+{
+	if (!ring)
+		return;
+	free_keys(ring);
 	if (ring->session)
 		(void)munmap(ring->session, (size_t)sysconf(_SC_PAGESIZE)); /* our own mapping: can't fail */
 	pthread_mutex_destroy(&ring->lock);
 	free(ring);
+}
+
+void cmek_keyring_wipe(struct cmek_keyring *ring)
+{
+	pthread_mutex_lock(&ring->lock);
+	free_keys(ring);
+	memset(ring->session->salt, 0, CMEK_SALT_LEN);
+	ring->wiped = true;
+	ring->epoch++; /* keys that somebody cached by it are not to be used any more */
+	pthread_mutex_unlock(&ring->lock);
+}
+
+void cmek_keyring_refill(struct cmek_keyring *ring, struct cmek_keyring **fresh)
+{
+	struct cmek_keyring *from = *fresh;
+
+	assert(ring->wiped && !memcmp(ring->volume, from->volume, sizeof(ring->volume)));
+	pthread_mutex_lock(&ring->lock);
+	ring->kek = from->kek;
+	ring->wrap_key = from->wrap_key;
+	ring->header_mac = from->header_mac;
+	ring->deks = from->deks;
+	ring->n_deks = from->n_deks;
+	ring->active = from->active;
+	ring->wiped = false;
+	pthread_mutex_unlock(&ring->lock);
+	from->kek = from->wrap_key = from->header_mac = NULL;
+	from->deks = NULL;
+	from->n_deks = 0;
+	cmek_keyring_free(from);
+	*fresh = NULL;
 }
 
 const struct cmek_secret *cmek_keyring_kek(const struct cmek_keyring *ring)
@@ -403,12 +445,14 @@ void cmek_keyring_nonce(enum cmek_domain domain, uint64_t counter, uint8_t nonce
 static int get_dek(struct cmek_keyring *ring, uint16_t id, const struct dek **ret_dek)
 {
 	const struct dek *dek;
+	bool wiped;
 
 	pthread_mutex_lock(&ring->lock);
 	dek = find_locked(ring, id);
+	wiped = ring->wiped;
 	pthread_mutex_unlock(&ring->lock);
 	if (!dek)
-		return -ENOKEY;
+		return wiped ? -EKEYREVOKED : -ENOKEY;
 	if (!dek->key)
 		return -EKEYREVOKED;
 	*ret_dek = dek;

@@ -29,6 +29,17 @@ struct cmek_keyring;
 int cmek_keyring_new(const uint8_t volume[16], struct cmek_secret **kek, struct cmek_keyring **ret_ring,
 		     struct cmek_error *err);
 void cmek_keyring_free(struct cmek_keyring *ring); /* wipes; NULL allowed */
+
+/*
+ * Locking a volume: wipes every key the ring has; until it is filled again all that needs one says -EKEYREVOKED, and
+ * cmek_keyring_kek() and cmek_keyring_header_mac() are NULL. No borrowed key may be in use.
+ */
+void cmek_keyring_wipe(struct cmek_keyring *ring);
+/*
+ * Takes over what *fresh has (freed and nulled), which was unlocked anew for the same volume, into a ring that was wiped.
+ * The next seal draws a new salt; counters and epochs go on.
+ */
+void cmek_keyring_refill(struct cmek_keyring *ring, struct cmek_keyring **fresh);
 const struct cmek_secret *cmek_keyring_kek(const struct cmek_keyring *ring);        /* borrowed */
 const struct cmek_secret *cmek_keyring_header_mac(const struct cmek_keyring *ring); /* borrowed */
 

@@ -132,6 +132,44 @@ START_TEST(made_dek_opens_in_another_ring)
 }
 END_TEST
 
+/* A volume that is locked has no key, and has the same ones when it is unlocked; nonces go on. */
+START_TEST(wiped_and_refilled)
+{
+	uint8_t form[CMEK_DEK_WRAPPED_LEN], before[32];
+	struct cmek_keyring *fresh = ring_of_vectors();
+	struct cmek_seal_right first, second;
+	const struct cmek_secret *borrowed;
+	struct cmek_secret *key = NULL;
+
+	ck_assert_int_eq(cmek_keyring_make_dek(ring, 513, 0, CMEK_DEK_ACTIVE, form, NULL), 0);
+	ck_assert_int_eq(cmek_keyring_add_dek(fresh, 513, 0, CMEK_DEK_ACTIVE, form, NULL), 0);
+	ck_assert_int_eq(cmek_keyring_content_key(ring, 513, salt, file_id, &key), 0);
+	memcpy(before, cmek_secret_bytes(key, CMEK_KEY_CONTENT), 32);
+	cmek_secret_free(key);
+	ck_assert_int_eq(cmek_keyring_seal_right(ring, 5, &first), 0);
+
+	cmek_keyring_wipe(ring);
+	ck_assert_int_eq(cmek_keyring_seal_right(ring, 1, &second), -EKEYREVOKED);
+	ck_assert_int_eq(cmek_keyring_content_key(ring, 513, salt, file_id, &key), -EKEYREVOKED);
+	ck_assert_int_eq(cmek_keyring_name_key(ring, 513, &borrowed), -EKEYREVOKED);
+	ck_assert_uint_eq(cmek_keyring_active_dek(ring), 0);
+	ck_assert_ptr_null(cmek_keyring_kek(ring));
+	ck_assert_ptr_null(cmek_keyring_header_mac(ring));
+	cmek_keyring_wipe(ring);
+
+	cmek_keyring_refill(ring, &fresh);
+	ck_assert_ptr_null(fresh);
+	ck_assert_int_eq(cmek_keyring_content_key(ring, 513, salt, file_id, &key), 0);
+	ck_assert(cmek_equal(cmek_secret_bytes(key, CMEK_KEY_CONTENT), before, 32));
+	cmek_secret_free(key);
+	ck_assert_int_eq(cmek_keyring_seal_right(ring, 1, &second), 0);
+	ck_assert_uint_gt(second.first, first.first + 4);
+	ck_assert_uint_gt(second.epoch, first.epoch);
+	ck_assert_int_ne(memcmp(second.salt, first.salt, CMEK_SALT_LEN), 0);
+	ck_assert_int_eq(cmek_keyring_content_key(ring, 514, salt, file_id, &key), -ENOKEY);
+}
+END_TEST
+
 /* The id, the domain, the volume and each byte of the form are bound. */
 START_TEST(dek_is_bound)
 {
@@ -372,6 +410,7 @@ int main(void)
 	tcase_add_test(tcase, vector_block);
 	tcase_add_test(tcase, nonce_form);
 	tcase_add_test(tcase, made_dek_opens_in_another_ring);
+	tcase_add_test(tcase, wiped_and_refilled);
 	tcase_add_test(tcase, dek_is_bound);
 	tcase_add_test(tcase, states);
 	tcase_add_test(tcase, rights_follow_each_other);
