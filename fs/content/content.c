@@ -156,6 +156,7 @@ int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *
 	set_params(content, params);
 	cmek_random(content->mount_id, sizeof(content->mount_id));
 	(void)pthread_mutex_init(&content->files_lock, NULL);
+	(void)pthread_cond_init(&content->idle_cond, NULL);
 	(void)pthread_mutex_init(&content->groups_lock, NULL);
 	content->groups = calloc(content->n_buckets, sizeof(struct cmek_group *));
 	r = content->groups != NULL ? cmek_ofile_table_new(content) : -ENOMEM;
@@ -215,6 +216,7 @@ int cmek_content_free(struct cmek_content *content)
 	scratch_free(pthread_getspecific(content->scratch));
 	(void)pthread_key_delete(content->scratch);
 	(void)pthread_cond_destroy(&content->files_cond);
+	(void)pthread_cond_destroy(&content->idle_cond);
 	(void)pthread_mutex_destroy(&content->files_lock);
 	(void)pthread_mutex_destroy(&content->groups_lock);
 	free_tables(content);

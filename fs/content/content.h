@@ -66,6 +66,15 @@ int cmek_content_free(struct cmek_content *content);
 /* Every change of every file into the store, which the caller then flushes as a whole (syncfs, orderly unmount). */
 int cmek_content_commit_all(struct cmek_content *content);
 
+/*
+ * Locking the volume. suspend: every change into the store and that flushed, the journal emptied, derived keys let go of;
+ * from then on nothing here needs a key, what cannot be written stays in memory, and whoever wants to write is told
+ * -EKEYREVOKED. Nobody may read or write meanwhile. 0, or the first error of what could not be written: it is suspended
+ * all the same. resume: after the ring was filled again; an error is of the journal, and is told by every sync from then on.
+ */
+int cmek_content_suspend(struct cmek_content *content);
+int cmek_content_resume(struct cmek_content *content);
+
 /* What it has to do and has done, for people. */
 struct cmek_content_status {
 	uint64_t files;            /* known to be open, or with changes */

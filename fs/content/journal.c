@@ -61,6 +61,7 @@ struct cmek_journal {
 	pthread_cond_t wake;    /* the checkpointer */
 	struct cmek_journal_request *head, *tail;
 	bool leading, writing, checkpointing, stopping;
+	bool suspended; /* no key: nothing is read or written */
 	bool room_wanted; /* the leader waits for a checkpoint */
 	struct cmek_journal_touch *touches;
 	size_t touch_bytes; /* of meta data, when they are repeated */
@@ -384,6 +385,8 @@ static int wait_for_room_locked(struct cmek_journal *j, uint64_t bytes, uint64_t
 {
 	const struct live *oldest;
 
+	if (j->suspended)
+		return -EKEYREVOKED;
 	/* writing: the checkpoint repeats touches */
 	while (j->error == 0 && (j->writing || !place_locked(j, bytes, TOUCH_ROOM, ret_off))) {
 		oldest = oldest_locked(j);
@@ -606,6 +609,12 @@ uint64_t cmek_journal_append_max(const struct cmek_journal *journal)
 
 /* ---- checkpoint ---- */
 
+/* Whether the superblock may say that there is nothing to replay. */
+static bool is_done_with_locked(const struct cmek_journal *j)
+{
+	return j->live_n == 0 && j->touches == NULL && j->error == 0;
+}
+
 int cmek_journal_checkpoint(struct cmek_journal *journal)
 {
 	uint64_t tail_off, tail_seq;
@@ -617,6 +626,10 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 	lock(journal);
 	while (journal->checkpointing)
 		(void)pthread_cond_wait(&journal->changed, &journal->lock);
+	if (journal->suspended) {
+		unlock(journal);
+		return 0;
+	}
 	journal->checkpointing = true;
 	/* After a failure nothing is freed any more: a flush that succeeds then says nothing of what an earlier one lost. */
 	while (journal->error == 0 && n < journal->live_n && journal->live[journal->live_first + n].unapplied == 0)
@@ -758,11 +771,50 @@ int cmek_journal_close(struct cmek_journal *journal)
 	unlock(journal);
 	(void)pthread_join(journal->checkpointer, NULL);
 	r = cmek_journal_checkpoint(journal);
-	if (r == 0 && journal->live_n == 0 && journal->error == 0)
+	if (journal->suspended)
+		r = journal->live_n > 0 || journal->error != 0 ? -EKEYREVOKED : 0; /* suspending it said what there was to say */
+	else if (r == 0 && journal->live_n == 0 && journal->error == 0)
 		r = write_super(journal, true, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
 	else if (r == 0)
 		r = journal->error;
 	free_journal(journal);
+	return r;
+}
+
+int cmek_journal_suspend(struct cmek_journal *journal)
+{
+	int r = cmek_journal_checkpoint(journal);
+	bool done;
+
+	lock(journal);
+	while (journal->checkpointing || journal->leading)
+		(void)pthread_cond_wait(&journal->changed, &journal->lock);
+	journal->suspended = true;
+	done = r == 0 && is_done_with_locked(journal);
+	unlock(journal);
+	if (done)
+		r = write_super(journal, true, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+	return r;
+}
+
+int cmek_journal_resume(struct cmek_journal *journal)
+{
+	int r = 0;
+	bool done;
+
+	lock(journal);
+	done = is_done_with_locked(journal);
+	unlock(journal);
+	/* As when it was opened: the superblock says "not empty" before the first record can be there. */
+	if (done)
+		r = write_super(journal, false, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+	lock(journal);
+	if (r == 0 && done)
+		journal->write_off = CMEK_JOURNAL_RECORDS_AT;
+	else if (r < 0 && journal->error == 0)
+		journal->error = r;
+	journal->suspended = false;
+	unlock(journal);
 	return r;
 }
 

@@ -95,6 +95,15 @@ void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touc
 /* Frees every record that was applied, after a flush of the store. */
 int cmek_journal_checkpoint(struct cmek_journal *journal);
 
+/*
+ * While the volume is locked the journal needs no key: suspend checkpoints, says in its superblock that it is empty if it
+ * is, and touches the file no more; appends are refused with -EKEYREVOKED. What is not applied stays, for after
+ * resume or for the next mount. Nothing may be appended meanwhile. 0 or -errno: suspended all the same.
+ */
+int cmek_journal_suspend(struct cmek_journal *journal);
+/* 0 or -errno: then it is as after a failed write. */
+int cmek_journal_resume(struct cmek_journal *journal);
+
 /* The store handle of an open file; len 0 where the store has none or they can't be used. 0 or -errno. */
 int cmek_handle_of(int fd, struct cmek_file_handle *ret_handle);
 

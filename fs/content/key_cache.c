@@ -48,14 +48,23 @@ int cmek_key_cache_new(struct cmek_keyring *ring, unsigned capacity, struct cmek
 	return 0;
 }
 
-void cmek_key_cache_free(struct cmek_key_cache *cache)
+void cmek_key_cache_clear(struct cmek_key_cache *cache)
 {
 	size_t i;
 
+	(void)pthread_mutex_lock(&cache->lock);
+	for (i = 0; i < cache->n_sets * WAYS; i++) {
+		cmek_secret_free(cache->slots[i].key);
+		cache->slots[i].key = NULL;
+	}
+	(void)pthread_mutex_unlock(&cache->lock);
+}
+
+void cmek_key_cache_free(struct cmek_key_cache *cache)
+{
 	if (cache == NULL)
 		return;
-	for (i = 0; i < cache->n_sets * WAYS; i++)
-		cmek_secret_free(cache->slots[i].key);
+	cmek_key_cache_clear(cache);
 	free(cache->slots);
 	(void)pthread_mutex_destroy(&cache->lock);
 	free(cache);

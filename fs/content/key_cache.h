@@ -12,6 +12,8 @@ struct cmek_key_cache;
 /* capacity: keys kept (64 bytes of locked memory each). The ring is borrowed. 0 or -ENOMEM. */
 int cmek_key_cache_new(struct cmek_keyring *ring, unsigned capacity, struct cmek_key_cache **ret_cache);
 void cmek_key_cache_free(struct cmek_key_cache *cache);
+/* Lets go of every key. */
+void cmek_key_cache_clear(struct cmek_key_cache *cache);
 
 /* The key, with a reference that the caller gives back by cmek_secret_free(). Errors of cmek_keyring_content_key(). */
 int cmek_key_cache_get(struct cmek_key_cache *cache, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],

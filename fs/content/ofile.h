@@ -121,6 +121,7 @@ struct cmek_content {
 	struct cmek_key_cache *keys;
 	struct cmek_journal *journal; /* NULL: none */
 	uint8_t mount_id[16];
+	atomic_bool suspended; /* the volume is locked: nothing is committed */
 	size_t max_queued; /* files with changes, beyond which they are committed without waiting for their time */
 	pthread_key_t scratch;
 	pthread_t committer;
@@ -132,6 +133,8 @@ struct cmek_content {
 	struct cmek_ofile *queue_head, *queue_tail;
 	atomic_size_t n_queued;
 	bool stopping;
+	bool committing;          /* the committer is at work */
+	pthread_cond_t idle_cond; /* it has ended that */
 	/* groups_lock: the cache of groups */
 	pthread_mutex_t groups_lock;
 	struct cmek_group **groups;

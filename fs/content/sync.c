@@ -135,6 +135,9 @@ int cmek_content_commit(struct cmek_ofile *file)
 
 	if (file->content->params.read_only)
 		return 0;
+	/* Not recorded with the file: nothing has been lost yet. */
+	if (atomic_load(&file->content->suspended))
+		return cmek_commit_needed(file) ? -EKEYREVOKED : 0;
 	commit_files(&file, 1, &r);
 	return r;
 }
@@ -211,6 +214,8 @@ int cmek_content_commit_all(struct cmek_content *content)
 	(void)pthread_mutex_lock(&content->files_lock);
 	left = content->n_queued;
 	(void)pthread_mutex_unlock(&content->files_lock);
+	if (atomic_load(&content->suspended))
+		return left > 0 ? -EKEYREVOKED : 0;
 	/* Those that fail go to the end of the queue again, behind the ones that are meant. */
 	for (; left > 0; left -= n) {
 		n = left < CMEK_COMMITS_MAX ? left : CMEK_COMMITS_MAX;
@@ -221,6 +226,50 @@ int cmek_content_commit_all(struct cmek_content *content)
 			first_error = r;
 	}
 	return first_error;
+}
+
+int cmek_content_suspend(struct cmek_content *content)
+{
+	int r = 0, flush_r, journal_r = 0;
+
+	if (!content->params.read_only) {
+		r = cmek_content_commit_all(content);
+		atomic_store(&content->suspended, true);
+		/* Nobody changes anything any more, so when the committer has ended what it was at, that was the last. */
+		(void)pthread_mutex_lock(&content->files_lock);
+		while (content->committing)
+			(void)pthread_cond_wait(&content->idle_cond, &content->files_lock);
+		if (r == 0 && content->n_queued > 0)
+			r = -EIO; /* and that is what it ended with: recorded with the file, and reported */
+		(void)pthread_mutex_unlock(&content->files_lock);
+		flush_r = content->host.flush_store(content->host.arg);
+		if (content->journal != NULL)
+			journal_r = cmek_journal_suspend(content->journal);
+		r = r < 0 ? r : flush_r < 0 ? flush_r : journal_r;
+	}
+	cmek_key_cache_clear(content->keys);
+	return r;
+}
+
+int cmek_content_resume(struct cmek_content *content)
+{
+	int r = content->journal != NULL ? cmek_journal_resume(content->journal) : 0;
+
+	atomic_store(&content->suspended, false);
+	return r;
+}
+
+/* Marks whether the committer is at work; false: it has to leave it. */
+static bool set_committing(struct cmek_content *content, bool at_work)
+{
+	bool may;
+
+	(void)pthread_mutex_lock(&content->files_lock);
+	may = !atomic_load(&content->suspended);
+	content->committing = at_work && may;
+	(void)pthread_cond_broadcast(&content->idle_cond);
+	(void)pthread_mutex_unlock(&content->files_lock);
+	return may;
 }
 
 /* Waits, at most wait_ms; true when the content is being freed. */
@@ -237,7 +286,7 @@ static bool wait_or_stop(struct cmek_content *content, uint64_t wait_ms)
 		until.tv_nsec -= 1000000000;
 	}
 	(void)pthread_mutex_lock(&content->files_lock);
-	if (!content->stopping && !cmek_content_is_pressed(content))
+	if (!content->stopping && (!cmek_content_is_pressed(content) || atomic_load(&content->suspended)))
 		(void)pthread_cond_timedwait(&content->files_cond, &content->files_lock, &until);
 	stop = content->stopping;
 	(void)pthread_mutex_unlock(&content->files_lock);
@@ -256,12 +305,16 @@ void *cmek_committer_main(void *arg)
 	int r = 0;
 
 	while (!wait_or_stop(content, wait_ms)) {
+		wait_ms = RETRY_MS;
+		if (!set_committing(content, true))
+			continue;
 		do
 			r = commit_queued(content, cmek_content_is_pressed(content) ? 0 : content->params.commit_ms,
 					  CMEK_COMMITS_MAX, &wait_ms);
 		while (r > 0);
 		if (r < 0)
 			wait_ms = RETRY_MS;
+		(void)set_committing(content, false);
 	}
 	return NULL;
 }

@@ -346,6 +346,61 @@ START_TEST(wraps)
 }
 END_TEST
 
+/* Locked: the journal is empty for whoever replays it, takes nothing and needs no key; then it goes on. */
+START_TEST(suspended)
+{
+	struct cmek_journal *journal = journal_open();
+	struct cmek_keyring *ring = store.ring;
+	struct append a;
+	unsigned i;
+
+	for (i = 0; i < 3; i++) {
+		(void)append_one(journal, 1, 4096, true);
+		ck_assert_uint_eq(crash_now().journals, 1);
+		ck_assert_int_eq(cmek_journal_suspend(journal), 0);
+		ck_assert_uint_eq(crash_now().journals, 0);
+		append_init(&a, 2, 4096);
+		cmek_journal_append(journal, &a.request, 1);
+		ck_assert_int_eq(a.request.result, -EKEYREVOKED);
+		append_done(&a);
+		ck_assert_int_eq(cmek_journal_checkpoint(journal), 0);
+		ck_assert_uint_eq(crash_now().journals, 0);
+		ck_assert_int_eq(cmek_journal_resume(journal), 0);
+		(void)append_one(journal, 1, 8192, true);
+		ck_assert_uint_eq(crash_now().records, 1);
+	}
+	ck_assert_int_eq(cmek_journal_suspend(journal), 0);
+	cmek_keyring_wipe(ring);
+	ck_assert_int_eq(cmek_journal_close(journal), 0);
+	cmek_keyring_free(ring);
+	store.ring = NULL;
+}
+END_TEST
+
+/* What is not in place yet outlasts it, in the journal and in memory. */
+START_TEST(suspended_with_unapplied)
+{
+	struct cmek_journal *journal = journal_open();
+	uint64_t seq = append_one(journal, 1, 4096, false);
+
+	(void)append_one(journal, 2, 4096, true);
+	ck_assert_int_eq(cmek_journal_suspend(journal), 0);
+	ck_assert_uint_eq(crash_now().records, 2);
+	ck_assert_int_eq(cmek_journal_resume(journal), 0);
+	(void)append_one(journal, 3, 4096, true);
+	ck_assert_uint_eq(crash_now().records, 3);
+	cmek_journal_applied(journal, seq);
+	ck_assert_int_eq(cmek_journal_close(journal), 0);
+	ck_assert_uint_eq(crash_now().journals, 0);
+
+	journal = journal_open();
+	(void)append_one(journal, 1, 4096, false);
+	ck_assert_int_eq(cmek_journal_suspend(journal), 0);
+	ck_assert_int_eq(cmek_journal_close(journal), -EKEYREVOKED);
+	ck_assert_uint_eq(crash_now().records, 1);
+}
+END_TEST
+
 /* Records that are not applied stay, wherever the ring's head is. */
 START_TEST(unapplied_stay)
 {
@@ -656,6 +711,8 @@ int main(void)
 	tcase_add_test(tcase, call_shares);
 	tcase_add_test(tcase, too_big);
 	tcase_add_test(tcase, wraps);
+	tcase_add_test(tcase, suspended);
+	tcase_add_test(tcase, suspended_with_unapplied);
 	tcase_add_test(tcase, unapplied_stay);
 	tcase_add_test(tcase, full_ring_waits);
 	tcase_add_test(tcase, no_room_below_half);
