@@ -691,3 +691,27 @@ uint64_t cmek_node_next_marked(struct cmek_node_table *t, uint64_t *index, uint3
 	}
 	return 0;
 }
+
+uint64_t cmek_node_next(struct cmek_node_table *t, uint64_t *index)
+{
+	uint64_t n = __atomic_load_n(&t->n_used, __ATOMIC_ACQUIRE);
+	struct shard *shard;
+	struct slot *slot;
+	bool known;
+
+	if (*index < ROOT_INDEX)
+		*index = ROOT_INDEX;
+	while (*index < n) {
+		uint64_t i = (*index)++;
+		uint64_t number = i | (uint64_t)__atomic_load_n(&t->slots[i].generation, __ATOMIC_RELAXED) << 32;
+
+		shard = lock_node(t, number, &slot);
+		if (!shard)
+			continue;
+		known = slot->n_lookups > 0 || i == ROOT_INDEX;
+		pthread_mutex_unlock(&shard->lock);
+		if (known)
+			return number;
+	}
+	return 0;
+}

@@ -78,6 +78,9 @@ int cmek_node_set_hint(struct cmek_node_table *table, uint64_t number, uint64_t 
  */
 void cmek_node_pin(struct cmek_node_table *table, uint64_t number, int *fd);
 
+/* The first node that the kernel knows at or behind *index (0 at first), which is moved past it; 0: there are no more. */
+uint64_t cmek_node_next(struct cmek_node_table *table, uint64_t *index);
+
 /*
  * Marks (not 0) on directories that wait for a flush. A marked node stays known. Clearing happens only if the mark is
  * still the given one.

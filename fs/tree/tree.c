@@ -264,6 +264,11 @@ void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups)
 	cmek_node_forget(tree->nodes, node, n_lookups);
 }
 
+uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index)
+{
+	return cmek_node_next(tree->nodes, index);
+}
+
 void cmek_tree_retire(struct cmek_tree *tree, uint64_t node)
 {
 	cmek_node_retire(tree->nodes, node);

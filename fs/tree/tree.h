@@ -85,6 +85,9 @@ int cmek_tree_rename(struct cmek_tree *tree, uint64_t parent, const char *name, 
 /* target gets at most size bytes (no NUL); returns the length of the target (at most 4095) or -errno. */
 int cmek_tree_readlink(struct cmek_tree *tree, uint64_t node, char *target, size_t size);
 
+/* Goes through the nodes that the kernel knows: as cmek_node_next(). */
+uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index);
+
 /* Attributes of any node, following the node, never a symlink. */
 int cmek_tree_chmod(struct cmek_tree *tree, uint64_t node, mode_t mode);
 int cmek_tree_chown(struct cmek_tree *tree, uint64_t node, uid_t uid, gid_t gid); /* -1 = leave */

@@ -98,6 +98,32 @@ START_TEST(retired)
 }
 END_TEST
 
+/* All that the kernel knows, retired ones too, each once; not those that only we have a reference on. */
+START_TEST(one_after_the_other)
+{
+	uint64_t numbers[100], index = 0, number, found = 0;
+	struct cmek_node node;
+	unsigned i;
+
+	for (i = 0; i < 100; i++)
+		ck_assert_int_eq(enter(i + 10, ROOT, "x", numbers + i), 0);
+	ck_assert_int_eq(cmek_node_get(table, numbers[3], &node), 0);
+	for (i = 0; i < 100; i += 3)
+		cmek_node_forget(table, numbers[i], 1);
+	cmek_node_retire(table, numbers[4]);
+	ck_assert_uint_eq(cmek_node_next(table, &index), ROOT);
+	while ((number = cmek_node_next(table, &index)) != 0) {
+		for (i = 0; i < 100 && numbers[i] != number; i++)
+			;
+		ck_assert(i < 100 && i % 3 != 0);
+		found++;
+	}
+	ck_assert_uint_eq(found, 66);
+	ck_assert_uint_eq(cmek_node_next(table, &index), 0);
+	cmek_node_put(table, numbers[3]);
+}
+END_TEST
+
 START_TEST(counts)
 {
 	struct cmek_node_key key = key_of(7, 0);
@@ -406,6 +432,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, counts);
+	tcase_add_test(tcase, one_after_the_other);
 	tcase_add_test(tcase, retired);
 	tcase_add_test(tcase, hostile_numbers);
 	tcase_add_test(tcase, handles_tell_apart);
