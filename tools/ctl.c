@@ -13,11 +13,13 @@
 static const struct cmek_ctl_verb groups[] = {
 	{ "header", "show, back up and restore a volume's header", cmek_ctl_header },
 	{ "key", "make, describe, rotate, disable and delete keys in their KMS", cmek_ctl_key },
+	{ "lock", "take the keys of a mounted volume out of memory", cmek_ctl_lock },
 	{ "rewrap", "wrap a volume's key under the newest version of its keys", cmek_ctl_rewrap },
 	{ "shred", "destroy a volume, a key slot or retired data keys for good", cmek_ctl_shred },
 	{ "slot", "add, remove and list a volume's key slots", cmek_ctl_slot },
 	{ "status", "show a volume's state and the state of its keys", cmek_ctl_status },
 	{ "sync", "write everything of a mounted volume to its store", cmek_ctl_sync },
+	{ "unlock", "have a locked volume ask for its keys again", cmek_ctl_unlock },
 	{ NULL, NULL, NULL },
 };
 

@@ -36,7 +36,9 @@ int cmek_ctl_slot_test(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv);
 
 /* What verbs on volumes share (ctl_volume.c). */
 

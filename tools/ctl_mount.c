@@ -15,6 +15,8 @@
 #include "fs/volume/ctlsock.h"
 #include "tools/ctl.h"
 
+enum { OPT_REASON = 256, OPT_TIMEOUT };
+
 /* A mount answers this from memory, whatever its store or its keys are doing. */
 #define STATUS_S 10
 
@@ -160,27 +162,19 @@ static int write_back(const char *mount_point, struct cmek_error *err)
 	return rc;
 }
 
-int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv)
+/* The operand's mount, a command to it, and no result but success. write_back_first: see write_back(). */
+static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, bool write_back_first)
 {
-	static const struct cmek_tool_command command = {
-		.synopsis = "[options] VOLUME",
-		.about = "Writes everything of a mounted volume to its store, durably.",
-		.min_operands = 1, .max_operands = 1,
-	};
 	struct cmek_ctl_mount mount = { .fd = -1 };
 	struct cmek_error err = CMEK_ERROR_INIT;
-	struct cmek_tool_args args;
 	json_t *result = NULL;
-	int rc;
+	int rc = cmek_ctl_mount_find(volume, &mount, &err);
 
-	cmek_tool_args_init(&args, tool, &command, argc, argv);
-	while (cmek_tool_next(&args) != 0)
-		; /* there are only common options here */
-	rc = cmek_ctl_mount_find(args.argv[0], &mount, &err);
-	if (rc == 0)
+	if (rc == 0 && write_back_first)
 		rc = write_back(text_of(mount.status, "mount_point"), &err);
 	if (rc == 0)
-		rc = cmek_ctl_mount_ask(&mount, json_pack("{s:s}", "cmd", "sync"), &result, &err);
+		rc = cmek_ctl_mount_ask(&mount, json_incref(request), &result, &err);
+	json_decref(request);
 	json_decref(result);
 	cmek_ctl_mount_done(&mount);
 	if (rc != 0)
@@ -188,4 +182,62 @@ int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv)
 	result = json_object();
 	cmek_tool_json(tool, &result);
 	return cmek_tool_done(tool);
+}
+
+int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME",
+		.about = "Writes everything of a mounted volume to its store, durably.",
+		.min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_tool_args args;
+
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while (cmek_tool_next(&args) != 0)
+		; /* there are only common options here */
+	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "sync"), true);
+}
+
+int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_option options[] = {
+		{ OPT_REASON, "reason", "TEXT", "what status and log say about why" },
+		{ OPT_TIMEOUT, "timeout", "SECONDS", "how long requests under way may take to end (60)" },
+		{ 0, NULL, NULL, NULL },
+	};
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME",
+		.about = "Takes the keys of a mounted volume out of memory, after everything was written to its store. "
+			 "Users get EKEYREVOKED until it is unlocked.",
+		.options = options, .min_operands = 1, .max_operands = 1,
+	};
+	json_t *request = json_pack("{s:s}", "cmd", "lock");
+	struct cmek_tool_args args;
+	int id;
+
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while ((id = cmek_tool_next(&args)) != 0) {
+		if (id == OPT_REASON)
+			json_object_set_new(request, "reason", json_string(args.value));
+		else if (id == OPT_TIMEOUT)
+			json_object_set_new(request, "timeout_s",
+					    json_integer((json_int_t)cmek_tool_number(&args, 1, 86400)));
+	}
+	return pass_on(tool, args.argv[0], request, false);
+}
+
+int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv)
+{
+	static const struct cmek_tool_command command = {
+		.synopsis = "[options] VOLUME",
+		.about = "Has a locked volume ask its KMS for the keys again, and go on where it was.",
+		.min_operands = 1, .max_operands = 1,
+	};
+	struct cmek_tool_args args;
+
+	cmek_tool_args_init(&args, tool, &command, argc, argv);
+	while (cmek_tool_next(&args) != 0)
+		; /* there are only common options here */
+	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "unlock"), false);
 }

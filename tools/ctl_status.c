@@ -135,6 +135,9 @@ static void print_mount(const struct status *s)
 		return;
 	cmek_tool_say(s->tool, "state:       %s, mounted since %s by process %lld", text_of(s->mount.status, "state"),
 		      text_of(s->mount.status, "since"), (long long)number_of(s->mount.status, "pid"));
+	if (*text_of(s->mount.status, "locked_since"))
+		cmek_tool_say(s->tool, "             since %s: %s", text_of(s->mount.status, "locked_since"),
+			      text_of(s->mount.status, "lock_reason"));
 	cmek_tool_say(s->tool, "files:       %lld in use, %lld with changes that wait to be written (%lld bytes, %.1f s)",
 		      (long long)number_of(content, "files"), (long long)number_of(content, "waiting_files"),
 		      (long long)number_of(content, "waiting_bytes"), json_number_value(json_object_get(content, "oldest_s")));

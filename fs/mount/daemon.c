@@ -85,7 +85,8 @@ static int open_store(struct daemon *d, struct cmek_error *err)
 	return 0;
 }
 
-static int unlock(struct daemon *d, struct cmek_error *err)
+int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, struct cmek_keyring **ret_ring,
+			  struct cmek_error *err)
 {
 	struct cmek_agent_link link = { d->agent };
 	struct cmek_unlock_params params = {
@@ -102,14 +103,16 @@ static int unlock(struct daemon *d, struct cmek_error *err)
 	if (rc == 0 && !d->opts->key_uri && d->store_path[0])
 		rc = cmek_registry_check_place(registry, cmek_volhdr_store_header(d->header)->uuid, d->store_path, err);
 	if (rc == 0)
-		rc = cmek_registry_pins(registry, cmek_volhdr_store_header(d->header)->uuid, &pins, err);
+		rc = cmek_registry_pins(registry, cmek_volhdr_store_header(header)->uuid, &pins, err);
 	params.pins = pins;
+	(void)pthread_mutex_lock(&d->agent_lock);
 	if (rc == 0)
-		rc = cmek_unlock(d->header, &params, &d->ring, err);
+		rc = cmek_unlock(header, &params, ret_ring, err);
+	(void)pthread_mutex_unlock(&d->agent_lock);
 	if (rc != 0)
 		cmek_error_prefix(err, "%s", d->opts->store);
 	else /* a note for people, not worth a mount; the unlock may have put another header in the place of the first */
-		(void)cmek_registry_touch(registry, cmek_volhdr_store_header(d->header)->uuid, NULL);
+		(void)cmek_registry_touch(registry, cmek_volhdr_store_header(header)->uuid, NULL);
 	cmek_pins_free(pins);
 	cmek_registry_free(registry);
 	return rc;
@@ -287,6 +290,10 @@ static void *listen_to_supervisor(void *arg)
 		return NULL;
 	if (rc != 0)
 		cmek_log(CMEK_LOG_ERROR, "the supervisor is gone: committing and ending the mount");
+	/* Not while it is being locked: that needs the serving threads. */
+	(void)pthread_mutex_lock(&d->life_lock);
+	atomic_store(&d->ending, true);
+	(void)pthread_mutex_unlock(&d->life_lock);
 	cmek_session_stop(d->session);
 	return NULL;
 }
@@ -364,6 +371,8 @@ int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int age
 {
 	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .store_fd = -1, .meta_fd = -1,
 			    .control_fd = -1, .since = (int64_t)time(NULL),
+			    .agent_lock = PTHREAD_MUTEX_INITIALIZER, .life_lock = PTHREAD_MUTEX_INITIALIZER,
+			    .state_lock = PTHREAD_MUTEX_INITIALIZER,
 			    .header_lock = PTHREAD_MUTEX_INITIALIZER };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	int device_fd = -1, rc, last;
@@ -373,7 +382,9 @@ int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int age
 	if (rc == 0)
 		rc = open_store(&d, &err);
 	if (rc == 0)
-		rc = unlock(&d, &err);
+		rc = cmek_daemon_open_keys(&d, d.header, &d.ring, &err);
+	if (rc == 0)
+		d.header_seen = cmek_volhdr_store_header(d.header)->sequence;
 	if (rc == 0)
 		rc = open_meta(&d, &err);
 	/* before the mount, so that what is mounted read-only is so from the start */

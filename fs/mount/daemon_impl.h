@@ -15,7 +15,16 @@
 #include "fs/tree/tree.h"
 #include "fs/volume/volhdr_store.h"
 
-/* The inside of the storage daemon, shared by its own files only: its life (daemon.c) and its commands (verbs.c). */
+/*
+ * The inside of the storage daemon, shared by its own files only: its life (daemon.c), locking and unlocking (lock.c), and
+ * its commands (verbs.c).
+ */
+enum cmek_lock_state {
+	CMEK_UNLOCKED,
+	CMEK_DRAINING, /* users are refused, keys are there still: what they wrote is being kept */
+	CMEK_LOCKED,   /* no keys, no plaintext */
+};
+
 struct daemon {
 	/* constant once requests are served, but for what the lock below guards */
 	const struct cmek_mount_opts *opts;
@@ -34,10 +43,40 @@ struct daemon {
 	pthread_t listener;
 	bool listening;
 	atomic_bool ending; /* the session is over: what the listener hears is of no interest */
+	/* agent_lock: one question at a time to the KMS agent */
+	pthread_mutex_t agent_lock;
+	/* life_lock: locking, unlocking and ending, one at a time. Outermost; held for as long as these take */
+	pthread_mutex_t life_lock;
+	/* state_lock: short. Written under both locks, so that either is enough to read */
+	pthread_mutex_t state_lock;
+	enum cmek_lock_state lock_state;
+	int64_t lock_since;    /* Unix seconds */
+	char lock_reason[256]; /* "" when unlocked */
 	/* header_lock: the header and its handle. Held over writes of the header, never over a request of FUSE */
 	pthread_mutex_t header_lock;
-	struct cmek_volhdr_store *header;
+	struct cmek_volhdr_store *header; /* as it was at the mount; it has the store's lock */
+	uint64_t header_seen; /* the highest number of a header that was unlocked; tools can change it meanwhile */
 };
+
+/* daemon.c: asks the agent for the keys of this header. */
+int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, struct cmek_keyring **ret_ring,
+			  struct cmek_error *err);
+
+/*
+ * lock.c: users are refused with EKEYREVOKED, what they wrote is put into the store, then keys and plaintext are wiped.
+ * reason is for people. Done already: 0. Kinds: busy (-ETIMEDOUT): something did not come to an end in timeout_s, users
+ * are refused but keys are still there, to be tried again; -ESHUTDOWN: the mount is ending. Changes that could not be
+ * written are reported by inode, kept in memory for after an unlock, and are no failure.
+ */
+#define CMEK_LOCK_TIMEOUT_S 60 /* where nobody says another one */
+int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err);
+/*
+ * Asks the KMS for the keys again and goes on where it was. Not locked: 0. Kinds of cmek_unlock(); mismatch: the header in
+ * the store is another volume's, or older than the one that was there. Nothing has changed then.
+ */
+int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err);
+/* "unlocked", "draining", "locked". */
+const char *cmek_lock_state_name(enum cmek_lock_state state);
 
 /* verbs.c: what the control socket understands; arg is the daemon. Ends with a zeroed row. */
 extern const struct cmek_control_verb cmek_daemon_verbs[];

@@ -93,6 +93,8 @@ void cmek_op_fsync(fuse_req_t req, fuse_ino_t node, int datasync, struct fuse_fi
 void cmek_op_release(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi);
 /* The calling thread's buffer of CMEK_IO_MAX bytes, page-aligned, left out of dumps; NULL: no memory. */
 void *cmek_ops_read_buffer(const struct cmek_ops *ops);
+/* Clears the calling thread's buffer. */
+void cmek_ops_forget_thread(const struct cmek_ops *ops);
 
 /* ops_space.c */
 void cmek_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi);
@@ -103,6 +105,7 @@ void cmek_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struc
  */
 int cmek_ops_seeks_start(struct cmek_ops *ops);
 void cmek_ops_seeks_close(struct cmek_ops *ops);
+void cmek_ops_seeks_wait(struct cmek_ops *ops); /* until none is under way */
 void cmek_ops_seeks_end(struct cmek_ops *ops); /* nobody serves any more */
 
 /* ops_xattr.c */

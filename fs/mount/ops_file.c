@@ -54,6 +54,14 @@ void *cmek_ops_read_buffer(const struct cmek_ops *ops)
 	return buf;
 }
 
+void cmek_ops_forget_thread(const struct cmek_ops *ops)
+{
+	void *buf = pthread_getspecific(ops->read_buffer);
+
+	if (buf)
+		cmek_wipe(buf, CMEK_IO_MAX);
+}
+
 /*
  * The kernel keeps what it has cached of a file from the last open: nobody else changes it. Direct I/O is the kernel's
  * own business: an O_DIRECT file skips its page cache, and all others go on using it.

@@ -161,6 +161,18 @@ int cmek_ops_seeks_start(struct cmek_ops *ops)
 	return 0;
 }
 
+void cmek_ops_seeks_wait(struct cmek_ops *ops)
+{
+	struct cmek_seeks *seeks = ops->seeks;
+
+	if (!seeks)
+		return;
+	(void)pthread_mutex_lock(&seeks->lock);
+	while (seeks->busy || seeks->head)
+		(void)pthread_cond_wait(&seeks->cond, &seeks->lock);
+	(void)pthread_mutex_unlock(&seeks->lock);
+}
+
 void cmek_ops_seeks_close(struct cmek_ops *ops)
 {
 	struct cmek_seeks *seeks = ops->seeks;

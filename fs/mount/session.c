@@ -33,6 +33,7 @@ struct cmek_session {
 	struct cmek_ops ops; /* first: it is libfuse's user data, see from_ops() */
 	struct cmek_session_params params;
 	struct fuse_session *fuse;
+	struct cmek_gate *gate;
 	int device_fd; /* owned by fuse */
 	struct cmek_workers *workers;
 	atomic_bool running;
@@ -120,7 +121,7 @@ static const struct fuse_lowlevel_ops lowlevel_ops = {
 
 static ssize_t read_device(int fd, void *buf, size_t size, void *userdata)
 {
-	ssize_t n = read(fd, buf, size);
+	ssize_t n = cmek_gate_read(from_ops(userdata)->gate, fd, buf, size);
 
 	return n <= 0 ? n : (ssize_t)cmek_wire_received(&from_ops(userdata)->ops.wire, buf, (size_t)n);
 }
@@ -128,7 +129,7 @@ static ssize_t read_device(int fd, void *buf, size_t size, void *userdata)
 static ssize_t write_device(int fd, struct iovec *iov, int count, void *userdata)
 {
 	cmek_wire_answering(&from_ops(userdata)->ops.wire, iov, count);
-	return writev(fd, iov, count);
+	return cmek_gate_writev(from_ops(userdata)->gate, fd, iov, count);
 }
 
 static const struct fuse_custom_io custom_io = { .read = read_device, .writev = write_device };
@@ -143,6 +144,20 @@ static void log_of_libfuse(enum fuse_log_level level, const char *fmt, va_list a
 	cmek_log_limited(&limit, level <= FUSE_LOG_ERR ? CMEK_LOG_ERROR : CMEK_LOG_DEBUG, "%s", text);
 }
 
+static void served(void *arg)
+{
+	struct cmek_session *session = arg;
+
+	cmek_gate_finish(session->gate);
+}
+
+static void forget_thread(void *arg)
+{
+	struct cmek_session *session = arg;
+
+	cmek_ops_forget_thread(&session->ops);
+}
+
 int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content *content,
 		     const struct cmek_session_params *params, struct cmek_session **ret_session, struct cmek_error *err)
 {
@@ -150,6 +165,7 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	char program[] = "cmekfs", deny[] = "-oallow_root";
 	char *argv[] = { program, deny, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(params->allow_root ? 2 : 1, argv);
+	struct cmek_workers_host host = { session, served, forget_thread };
 	int rc = -ENOMEM;
 
 	if (!session)
@@ -164,8 +180,13 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	fuse_set_log_func(log_of_libfuse);
 	session->fuse = fuse_session_new(&args, &lowlevel_ops, sizeof(lowlevel_ops), &session->ops);
 	fuse_opt_free_args(&args);
+	if (!session->fuse)
+		rc = -EIO;
+	if (rc == 0)
+		rc = cmek_gate_new(&session->gate);
 	/* The descriptor is libfuse's own from here on. */
-	rc = session->fuse ? fuse_session_custom_io(session->fuse, &custom_io, device_fd) : -EIO;
+	if (rc == 0)
+		rc = fuse_session_custom_io(session->fuse, &custom_io, device_fd);
 	if (rc != 0)
 		goto out;
 	session->ops.session = session->fuse;
@@ -174,7 +195,8 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	rc = params->writeback ? cmek_ops_seeks_start(&session->ops) : 0;
 	if (rc != 0)
 		goto out;
-	session->workers = cmek_workers_new(session->fuse, params->max_threads ? params->max_threads : DEFAULT_THREADS);
+	session->workers = cmek_workers_new(session->fuse, params->max_threads ? params->max_threads : DEFAULT_THREADS,
+					    &host);
 	if (!session->workers) {
 		rc = -ENOMEM;
 		goto out;
@@ -219,6 +241,26 @@ void cmek_session_stop(struct cmek_session *session)
 	cmek_workers_stop(session->workers);
 }
 
+struct cmek_gate *cmek_session_gate(struct cmek_session *session)
+{
+	return session->gate;
+}
+
+void cmek_session_settle(struct cmek_session *session)
+{
+	cmek_ops_seeks_wait(&session->ops);
+}
+
+int cmek_session_invalidate(struct cmek_session *session, uint64_t node)
+{
+	return fuse_lowlevel_notify_inval_inode(session->fuse, node, 0, 0);
+}
+
+bool cmek_session_forget(struct cmek_session *session, unsigned timeout_ms)
+{
+	return cmek_workers_forget(session->workers, timeout_ms);
+}
+
 void cmek_session_free(struct cmek_session *session)
 {
 	if (!session)
@@ -227,6 +269,7 @@ void cmek_session_free(struct cmek_session *session)
 	cmek_workers_free(session->workers);
 	if (session->fuse)
 		fuse_session_destroy(session->fuse);
+	cmek_gate_free(session->gate);
 	cmek_ops_done(&session->ops);
 	free(session);
 }

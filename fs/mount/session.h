@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "fs/content/content.h"
+#include "fs/mount/gate.h"
 #include "fs/tree/tree.h"
 
 /* The conversation with the kernel over one FUSE connection, from INIT to the unmount. */
@@ -35,6 +36,18 @@ int cmek_session_run(struct cmek_session *session);
  * way (as long as it comes without a pause, at most 10 s), then ends. Returns when run has, or is about to.
  */
 void cmek_session_stop(struct cmek_session *session);
+
+/* Which requests are served, and counts of them; borrowed. */
+struct cmek_gate *cmek_session_gate(struct cmek_session *session);
+/* Waits for requests that are answered by other threads than those that serve. None may come in meanwhile. */
+void cmek_session_settle(struct cmek_session *session);
+/*
+ * The kernel shall write back what it has of a node, and keep nothing of it: attributes, pages, mappings. Waits for the
+ * writes, so never to be called by a serving thread. -ENOENT: the kernel does not know the node.
+ */
+int cmek_session_invalidate(struct cmek_session *session, uint64_t node);
+/* No serving thread keeps anything of a request any more. False: one did not in timeout_ms. */
+bool cmek_session_forget(struct cmek_session *session, unsigned timeout_ms);
 
 /* Closes the connection; after run. NULL allowed. */
 void cmek_session_free(struct cmek_session *session);

@@ -13,6 +13,8 @@
 #include "base/text.h"
 #include "fs/mount/daemon_impl.h"
 
+#define LOCK_REASON_MAX 200
+
 static json_t *time_json(int64_t unix_seconds)
 {
 	char text[CMEK_TIME_TEXT];
@@ -82,6 +84,33 @@ static json_t *journal_json(const struct cmek_content_status *status)
 			 status->journal_error ? strerror(-status->journal_error) : NULL);
 }
 
+static json_t *requests_json(struct daemon *d)
+{
+	const struct cmek_gate *gate = cmek_session_gate(d->session);
+	json_t *json = json_pack("{s:I}", "refused", (json_int_t)cmek_gate_refused(gate));
+	struct cmek_gate_op op;
+	unsigned i;
+
+	for (i = 0; cmek_gate_op(gate, i, &op); i++) {
+		if (op.n > 0)
+			json_object_set_new(json, op.name, json_pack("{s:I, s:I, s:f}", "n", (json_int_t)op.n, "failed",
+								     (json_int_t)op.failed, "seconds",
+								     (double)op.total_ns / 1e9));
+	}
+	return json;
+}
+
+static void add_state(struct daemon *d, json_t *json)
+{
+	(void)pthread_mutex_lock(&d->state_lock);
+	json_object_set_new(json, "state", json_string(cmek_lock_state_name(d->lock_state)));
+	if (d->lock_state != CMEK_UNLOCKED) {
+		json_object_set_new(json, "locked_since", time_json(d->lock_since));
+		json_object_set_new(json, "lock_reason", json_string(d->lock_reason));
+	}
+	(void)pthread_mutex_unlock(&d->state_lock);
+}
+
 static int no_memory(struct cmek_error *err)
 {
 	return cmek_error_sys(err, ENOMEM, "answering");
@@ -94,11 +123,14 @@ static int verb_status(void *arg, const struct cmek_json_at *request, json_t **r
 
 	(void)request;
 	cmek_content_status(d->content, &status);
-	*ret_result = json_pack("{s:s, s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o}", "state", "unlocked", "store",
-				d->opts->store, "mount_point", d->opts->mountpoint, "program_version", PACKAGE_VERSION,
-				"pid", (json_int_t)getpid(), "read_only", d->read_only || cmek_content_failed(d->content) < 0, "since", time_json(d->since),
-				"volume", header_json(d), "content", content_json(&status), "journal",
-				journal_json(&status));
+	*ret_result = json_pack("{s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o, s:o}", "store", d->opts->store,
+				"mount_point", d->opts->mountpoint, "program_version", PACKAGE_VERSION, "pid",
+				(json_int_t)getpid(), "read_only",
+				d->read_only || cmek_content_failed(d->content) < 0, "since", time_json(d->since), "volume",
+				header_json(d), "content", content_json(&status), "journal", journal_json(&status),
+				"requests", requests_json(d));
+	if (*ret_result)
+		add_state(d, *ret_result);
 	return *ret_result ? 0 : no_memory(err);
 }
 
@@ -106,17 +138,44 @@ static int verb_status(void *arg, const struct cmek_json_at *request, json_t **r
 static int verb_sync(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
 {
 	struct daemon *d = arg;
-	int rc = d->read_only ? 0 : cmek_content_commit_all(d->content);
+	int rc;
 
 	(void)request;
 	(void)ret_result;
+	rc = d->read_only ? 0 : cmek_content_commit_all(d->content);
 	if (rc == 0 && !d->read_only)
 		rc = cmek_tree_syncfs(d->tree);
 	return rc == 0 ? 0 : cmek_error_sys(err, -rc, "writing everything to the store");
 }
 
+/* reason: for people, as the log and the status tell it. timeout_s: for what is under way to come to an end. */
+static int verb_lock(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	const char *reason = "by hand";
+	uint64_t timeout_s = CMEK_LOCK_TIMEOUT_S;
+	int rc = 0;
+
+	(void)ret_result;
+	if (cmek_json_has(request, "reason"))
+		rc = cmek_json_string(request, "reason", &reason, err);
+	if (rc == 0 && !cmek_slot_text_ok(reason, LOCK_REASON_MAX, false))
+		rc = cmek_json_bad(request, "reason", "is too long, or has characters that can't be shown", err);
+	if (rc == 0 && cmek_json_has(request, "timeout_s"))
+		rc = cmek_json_uint(request, "timeout_s", 1, 86400, &timeout_s, err);
+	return rc == 0 ? cmek_daemon_lock(arg, reason, (unsigned)timeout_s, err) : rc;
+}
+
+static int verb_unlock(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	(void)request;
+	(void)ret_result;
+	return cmek_daemon_unlock(arg, err);
+}
+
 const struct cmek_control_verb cmek_daemon_verbs[] = {
+	{ "lock", verb_lock },
 	{ "status", verb_status },
 	{ "sync", verb_sync },
+	{ "unlock", verb_unlock },
 	{ NULL, NULL },
 };

@@ -8,12 +8,15 @@
 #include "config.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/secret.h"
 #include "fs/mount/workers.h"
 
 /* With two, one is still there when the other has got a request, and nobody has to be called for each. */
@@ -21,6 +24,8 @@
 /* Interrupts a thread's wait for a request; the handler does nothing. */
 #define WAKE_SIGNAL SIGUSR1
 #define WAKE_TICK_MS 10
+/* Serving goes no deeper than this. */
+#define STACK_BYTES (128u << 10)
 
 struct worker {
 	struct cmek_workers *workers;
@@ -28,11 +33,13 @@ struct worker {
 	pthread_cond_t called;
 	struct worker *next_parked;
 	bool parked, reading;
+	unsigned round; /* the last round of forgetting it took part in */
 	struct fuse_buf buf; /* only its own thread looks at it */
 };
 
 struct cmek_workers {
 	struct fuse_session *fuse;
+	struct cmek_workers_host host;
 	unsigned max_threads;
 	/* lock: the rest */
 	pthread_mutex_t lock;
@@ -40,6 +47,7 @@ struct cmek_workers {
 	struct worker *all;    /* max_threads of them, the first n_threads in use */
 	struct worker *parked; /* the last one parked is the first */
 	unsigned n_threads, n_reading, n_running;
+	unsigned round; /* of forgetting */
 	bool stopping;
 	int error;
 };
@@ -82,6 +90,7 @@ static void call_one_locked(struct cmek_workers *workers)
 	/* Without a new thread the next request waits for one of those that are there. */
 	if (!workers->stopping && workers->n_threads < workers->max_threads &&
 	    start_thread(workers->all + workers->n_threads) == 0) {
+		workers->all[workers->n_threads].round = workers->round;
 		workers->n_threads++;
 		workers->n_running++;
 	}
@@ -133,7 +142,34 @@ static void serve_one_locked(struct worker *worker)
 		call_one_locked(workers);
 	(void)pthread_mutex_unlock(&workers->lock);
 	fuse_session_process_buf(workers->fuse, &worker->buf);
+	workers->host.served(workers->host.arg);
 	(void)pthread_mutex_lock(&workers->lock);
+}
+
+/*
+ * What functions that have returned left below us: names, targets of links, pieces of blocks. A function of its own, so
+ * that its frame lies where theirs were.
+ */
+static __attribute__((noinline)) void forget_stack(void)
+{
+	uint8_t left[STACK_BYTES];
+
+	cmek_wipe(left, sizeof(left));
+}
+
+static void forget_locked(struct worker *worker)
+{
+	struct cmek_workers *workers = worker->workers;
+	unsigned round = workers->round;
+
+	(void)pthread_mutex_unlock(&workers->lock);
+	/* All that libfuse allocated: the struct says how long the last request was. */
+	if (worker->buf.mem != NULL)
+		cmek_wipe(worker->buf.mem, malloc_usable_size(worker->buf.mem));
+	workers->host.forget(workers->host.arg);
+	forget_stack();
+	(void)pthread_mutex_lock(&workers->lock);
+	worker->round = round;
 }
 
 static void *worker_main(void *arg)
@@ -143,7 +179,9 @@ static void *worker_main(void *arg)
 
 	(void)pthread_mutex_lock(&workers->lock);
 	while (!workers->stopping) {
-		if (workers->n_reading < READERS_MAX)
+		if (worker->round != workers->round)
+			forget_locked(worker);
+		else if (workers->n_reading < READERS_MAX)
 			serve_one_locked(worker);
 		else
 			park_locked(worker);
@@ -154,7 +192,8 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-struct cmek_workers *cmek_workers_new(struct fuse_session *fuse, unsigned max_threads)
+struct cmek_workers *cmek_workers_new(struct fuse_session *fuse, unsigned max_threads,
+				      const struct cmek_workers_host *host)
 {
 	struct cmek_workers *workers = calloc(1, sizeof(*workers));
 	unsigned i;
@@ -167,6 +206,7 @@ struct cmek_workers *cmek_workers_new(struct fuse_session *fuse, unsigned max_th
 		return NULL;
 	}
 	workers->fuse = fuse;
+	workers->host = *host;
 	workers->max_threads = max_threads;
 	(void)pthread_mutex_init(&workers->lock, NULL);
 	(void)pthread_cond_init(&workers->ended, NULL);
@@ -197,6 +237,41 @@ static void interrupt_until_ended(struct cmek_workers *workers)
 		(void)pthread_cond_timedwait(&workers->ended, &workers->lock, &until);
 	}
 	(void)pthread_mutex_unlock(&workers->lock);
+}
+
+/* The threads that have not taken part in this round; those that wait for a request are interrupted. */
+static unsigned count_behind_locked(struct cmek_workers *workers, unsigned round)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < workers->n_threads; i++) {
+		if (workers->all[i].round == round)
+			continue;
+		if (workers->all[i].reading)
+			(void)pthread_kill(workers->all[i].thread, WAKE_SIGNAL);
+		n++;
+	}
+	return n;
+}
+
+bool cmek_workers_forget(struct cmek_workers *workers, unsigned timeout_ms)
+{
+	const struct timespec tick = { 0, WAKE_TICK_MS * 1000000L };
+	unsigned round, behind, waited_ms = 0;
+
+	(void)pthread_mutex_lock(&workers->lock);
+	round = ++workers->round;
+	while (workers->parked != NULL)
+		call_one_locked(workers);
+	/* One may be just about to wait: so again, until all have done it. */
+	while ((behind = count_behind_locked(workers, round)) > 0 && !workers->stopping && waited_ms < timeout_ms) {
+		(void)pthread_mutex_unlock(&workers->lock);
+		(void)nanosleep(&tick, NULL); /* sooner is fine */
+		waited_ms += WAKE_TICK_MS;
+		(void)pthread_mutex_lock(&workers->lock);
+	}
+	(void)pthread_mutex_unlock(&workers->lock);
+	return behind == 0;
 }
 
 int cmek_workers_run(struct cmek_workers *workers)

@@ -246,6 +246,9 @@ static int send_line(int fd, const char *line, struct cmek_error *err)
 		n = send(fd, line + done, len - done, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
+		/* Refused before it was read: there is an answer all the same. */
+		if (n < 0 && errno == EPIPE)
+			return 0;
 		if (n < 0)
 			return cmek_error_set(err, CMEK_E_UNREACHABLE, errno, "the mount does not listen: %s", strerror(errno));
 		done += (size_t)n;

@@ -13,5 +13,8 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
     except OSError:
         pass  # refused before it was read: there is an answer all the same
     with sock.makefile() as answers:
-        for answer in answers:
-            print(answer, end="")
+        try:
+            for answer in answers:
+                print(answer, end="", flush=True)
+        except ConnectionResetError:
+            pass  # closed with something of ours unread, after the answer

@@ -25,7 +25,7 @@ expect_code $NOT_FOUND "$CTL" sync "$store"
 expect_code $NOT_FOUND "$CTL" status "$uuid"
 
 say "by store, mount point, UUID and label"
-start "$store" "$mnt"
+start "$store" "$mnt" -o commit=3600
 echo content >"$mnt/file"
 for volume in "$store" "$mnt" "$uuid" db; do
 	[ "$(says .mount.mount_point)" = "$mnt" ] || fail "$volume: not found"

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Locking and unlocking a mount, step by step, in a thread that serves no requests. It must not know why: the watch and
+ * the operator do.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fs/mount/daemon_impl.h"
+
+/* Each invalidation of a node makes the kernel write back what it has. The second one is for writes that had asked for the
+ * attributes before the first one took these away, and got into the cache behind it. */
+#define PASSES 2
+/* How long idle threads may take to clear their buffers. */
+#define FORGET_MS 10000
+
+const char *cmek_lock_state_name(enum cmek_lock_state state)
+{
+	static const char *const names[] = { "unlocked", "draining", "locked" };
+
+	return names[state];
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static unsigned left_ms(uint64_t until_ms)
+{
+	uint64_t now = now_ms();
+
+	return now < until_ms ? (unsigned)(until_ms - now) : 0;
+}
+
+static void set_state(struct daemon *d, enum cmek_lock_state state, const char *reason)
+{
+	(void)pthread_mutex_lock(&d->state_lock);
+	d->lock_state = state;
+	d->lock_since = (int64_t)time(NULL);
+	(void)snprintf(d->lock_reason, sizeof(d->lock_reason), "%s", reason);
+	(void)pthread_mutex_unlock(&d->state_lock);
+}
+
+/* False: the time was up before the kernel had given back everything. */
+static bool invalidate_all(struct daemon *d, uint64_t until_ms)
+{
+	uint64_t index, node;
+	int pass;
+
+	for (pass = 0; pass < PASSES; pass++) {
+		index = 0;
+		while ((node = cmek_tree_next_node(d->tree, &index)) != 0) {
+			if (left_ms(until_ms) == 0)
+				return false;
+			(void)cmek_session_invalidate(d->session, node); /* the kernel may have forgotten it meanwhile */
+		}
+	}
+	return true;
+}
+
+/* Draining; true when no request is at work any more and no new one that needs a key will come. */
+static bool drain(struct daemon *d, uint64_t until_ms)
+{
+	struct cmek_gate *gate = cmek_session_gate(d->session);
+
+	cmek_gate_set(gate, CMEK_GATE_DRAINING);
+	/* What was let in before may still tell the kernel attributes and pages, which have to be taken back, too. */
+	if (!cmek_gate_wait(gate, false, left_ms(until_ms)))
+		return false;
+	cmek_session_settle(d->session);
+	if (!invalidate_all(d, until_ms))
+		cmek_log(CMEK_LOG_ERROR, "locking: the time is up before the kernel has written back everything it had");
+	cmek_gate_set(gate, CMEK_GATE_LOCKED);
+	return cmek_gate_wait(gate, true, left_ms(until_ms));
+}
+
+static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
+{
+	uint64_t until_ms = now_ms() + (uint64_t)timeout_s * 1000;
+	int rc;
+
+	if (d->lock_state == CMEK_UNLOCKED) {
+		cmek_log(CMEK_LOG_NOTICE, "locking the volume: %s", reason);
+		set_state(d, CMEK_DRAINING, reason);
+	}
+	if (!drain(d, until_ms))
+		return cmek_error_set(err, CMEK_E_BUSY, ETIMEDOUT,
+				      "requests have not come to an end in %u s (does the store answer?): the keys are still "
+				      "in memory", timeout_s);
+	rc = cmek_content_suspend(d->content);
+	if (rc != 0)
+		cmek_log(CMEK_LOG_ERROR, "locking: not all changes could be written to the store (%s); they are lost if the "
+			 "mount ends before it is unlocked", strerror(-rc));
+	/* The header's handle has wrapped keys only; the ring has all others. */
+	(void)pthread_mutex_lock(&d->header_lock);
+	cmek_keyring_wipe(d->ring);
+	(void)pthread_mutex_unlock(&d->header_lock);
+	if (!cmek_session_forget(d->session, FORGET_MS))
+		cmek_log(CMEK_LOG_ERROR, "locking: a thread did not clear its buffers, which may have contents of files");
+	set_state(d, CMEK_LOCKED, reason);
+	cmek_log(CMEK_LOG_NOTICE, "the volume is locked: %s", reason);
+	return 0;
+}
+
+static int ending(struct cmek_error *err)
+{
+	return cmek_error_set(err, CMEK_E_BUSY, ESHUTDOWN, "the mount is ending");
+}
+
+int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
+{
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&d->life_lock);
+	if (atomic_load(&d->ending))
+		rc = ending(err);
+	else if (d->lock_state != CMEK_LOCKED)
+		rc = lock_now(d, reason, timeout_s, err);
+	(void)pthread_mutex_unlock(&d->life_lock);
+	return rc;
+}
+
+/* The header as it is in the store now. Our lock keeps others out, but the store may have been put back to an older state. */
+static int read_header(struct daemon *d, struct cmek_volhdr_store **ret_header, struct cmek_error *err)
+{
+	const struct cmek_volhdr *now, *then = cmek_volhdr_store_header(d->header);
+	struct cmek_volhdr_store *header = NULL;
+	int fd = cmek_tree_open_store(d->tree, CMEK_NODE_ROOT, O_RDONLY | O_DIRECTORY), rc;
+
+	if (fd < 0)
+		return cmek_error_sys(err, -fd, "%s", d->opts->store);
+	rc = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &header, err);
+	(void)close(fd); /* a directory */
+	if (rc != 0)
+		return rc;
+	now = cmek_volhdr_store_header(header);
+	if (memcmp(now->uuid, then->uuid, sizeof(now->uuid)) != 0)
+		rc = cmek_error_set(err, CMEK_E_MISMATCH, ESTALE, "%s: another volume's header is there now", d->opts->store);
+	else if (now->sequence < d->header_seen)
+		rc = cmek_error_set(err, CMEK_E_MISMATCH, ESTALE,
+				    "%s: the header has number %" PRIu64 ", it had %" PRIu64 ": it was put back to an older one",
+				    d->opts->store, now->sequence, d->header_seen);
+	if (rc != 0)
+		cmek_volhdr_store_close(header);
+	else
+		*ret_header = header;
+	return rc;
+}
+
+/* Header and keys as the store and the KMS have them now. */
+static int open_anew(struct daemon *d, struct cmek_volhdr_store **ret_header, struct cmek_keyring **ret_ring,
+		     struct cmek_error *err)
+{
+	int rc;
+
+	(void)pthread_mutex_lock(&d->header_lock);
+	rc = read_header(d, ret_header, err);
+	(void)pthread_mutex_unlock(&d->header_lock);
+	return rc == 0 ? cmek_daemon_open_keys(d, *ret_header, ret_ring, err) : rc;
+}
+
+static int unlock_now(struct daemon *d, struct cmek_error *err)
+{
+	struct cmek_volhdr_store *header = NULL;
+	struct cmek_keyring *fresh = NULL;
+	uint64_t sequence = 0;
+	int rc = open_anew(d, &header, &fresh, err);
+
+	if (rc == 0)
+		sequence = cmek_volhdr_store_header(header)->sequence;
+	cmek_volhdr_store_close(header);
+	if (rc != 0)
+		return rc;
+	(void)pthread_mutex_lock(&d->header_lock);
+	d->header_seen = sequence;
+	cmek_keyring_refill(d->ring, &fresh);
+	(void)pthread_mutex_unlock(&d->header_lock);
+	rc = cmek_content_resume(d->content);
+	if (rc != 0)
+		cmek_log(CMEK_LOG_ERROR, "unlocking: the journal can't be written (%s): every fsync will fail, mount it anew",
+			 strerror(-rc));
+	cmek_gate_set(cmek_session_gate(d->session), CMEK_GATE_OPEN);
+	set_state(d, CMEK_UNLOCKED, "");
+	cmek_log(CMEK_LOG_NOTICE, "the volume is unlocked");
+	return 0;
+}
+
+/* Nothing was wiped: it goes on as if it had not begun, if the KMS would still give the keys. */
+static int undrain(struct daemon *d, struct cmek_error *err)
+{
+	struct cmek_volhdr_store *header = NULL;
+	struct cmek_keyring *fresh = NULL;
+	int rc = open_anew(d, &header, &fresh, err);
+
+	cmek_keyring_free(fresh);
+	cmek_volhdr_store_close(header);
+	if (rc != 0)
+		return rc;
+	cmek_gate_set(cmek_session_gate(d->session), CMEK_GATE_OPEN);
+	set_state(d, CMEK_UNLOCKED, "");
+	cmek_log(CMEK_LOG_NOTICE, "the volume is unlocked: locking it had not come to an end");
+	return 0;
+}
+
+int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err)
+{
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&d->life_lock);
+	if (atomic_load(&d->ending))
+		rc = ending(err);
+	else if (d->lock_state == CMEK_LOCKED)
+		rc = unlock_now(d, err);
+	else if (d->lock_state == CMEK_DRAINING)
+		rc = undrain(d, err);
+	(void)pthread_mutex_unlock(&d->life_lock);
+	return rc;
+}
