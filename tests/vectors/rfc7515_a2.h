@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* RFC 7515 appendix A.2, made by rfc7515_a2.py */
-static const char rfc7515_pkcs8[] =
+#ifndef CMEK_TESTS_VECTORS_RFC7515_A2_H
+#define CMEK_TESTS_VECTORS_RFC7515_A2_H
+static const char __attribute__((unused)) rfc7515_pkcs8[] =
 	"-----BEGIN PRIVATE KEY-----\n"
 	"MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQCh+BYK4uPJtGXO\n"
 	"jS1lYmM2K5J9vinh8CR3/BYlzJChNuOL2TSXxbbqY913EeZ8dCn5VrD7io8ImtxL\n"
@@ -29,7 +31,7 @@ static const char rfc7515_pkcs8[] =
 	"ydy5cY7YIBi87w93IKLEdfnbJtoOPLUW0ITrJReOgo1cq9SbsxYawBgfp/gh6A56\n"
 	"03k2+ZQwVK0JKSHuLFkuQ3U=\n"
 	"-----END PRIVATE KEY-----\n";
-static const char rfc7515_pkcs1[] =
+static const char __attribute__((unused)) rfc7515_pkcs1[] =
 	"-----BEGIN RSA PRIVATE KEY-----\n"
 	"MIIEowIBAAKCAQEAofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd/wWJcyQoTbji9k0\n"
 	"l8W26mPddxHmfHQp+Vaw+4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL+yRT+SFd2lZS+pC\n"
@@ -57,11 +59,20 @@ static const char rfc7515_pkcs1[] =
 	"NqMtuhdBJqUnBi6tjKMF+34Xf0CUN8ncuXGO2CAYvO8PdyCixHX52ybaDjy1FtCE\n"
 	"6yUXjoKNXKvUm7MWGsAYH6f4IegOetN5NvmUMFStCSkh7ixZLkN1\n"
 	"-----END RSA PRIVATE KEY-----\n";
-static const char rfc7515_signed[] =
+static const char __attribute__((unused)) rfc7515_signed[] =
 	"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9"
 	"pc19yb290Ijp0cnVlfQ";
-static const char rfc7515_signature[] =
+static const char __attribute__((unused)) rfc7515_signature[] =
 	"cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujG"
 	"bds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K"
 	"0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6"
 	"LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+static const char __attribute__((unused)) rfc7523_assertion[] =
+	"eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsxIn0.eyJpc3MiOiJzYUBwLmlhbS5nc2VydmljZWFjY291bnQu"
+	"Y29tIiwic2NvcGUiOiJodHRwczovL3d3dy5nb29nbGVhcGlzLmNvbS9hdXRoL2Nsb3VkLXBsYXRmb3JtIiwiYXVkIjoiaHR0"
+	"cDovLzEyNy4wLjAuMToxL3Rva2VuIiwiaWF0IjoxNzAwMDAwMDAwLCJleHAiOjE3MDAwMDM2MDB9.emxkiJyhBOdH2ccao-5"
+	"xql8uJuIyn5NRPfZd6UX5VizMeXfyIYCLqs7C1HNPC6kFXv0D-kGhfMZIwWxt9RMediaSLbWcj1TD1sl0OeAxys7qX_pH6-8"
+	"sYMDOkQ8W2FHSSvT2R_HTr6EiHa9DMT1X1epuLh6lzGM645cc1gK7u99mjPjCIUgCwKoU0SGQYfTxdstqKf5Z18rS4GdF8wT"
+	"DXKW_fKPVPybISDqtuHNDoR00omw2ZTGzoIbfM65ma8uw2eXb70Q7qqogGZQmu3R3G5V7N4XfzkhEToKzDIXKSRxphXB4JaB"
+	"6uJkr-2xwp3OWSAu6PVLdws-ncvPjfopj0w";
+#endif

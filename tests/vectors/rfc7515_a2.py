@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes tests/vectors/rfc7515_a2.h on its standard output: the key of RFC 7515 appendix A.2 as PEM, and its JWS.
+"""Makes tests/vectors/rfc7515_a2.h on its standard output: the key of RFC 7515 appendix A.2 as PEM, and its JWS, and an assertion
+signed by it.
 
 The numbers are the RFC's. They are proved here: the signature verifies, and signing with the key gives it again.
 """
 import base64
+import json
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -32,6 +34,10 @@ def decode(text):
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
+def encode(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
 def number(text):
     return int.from_bytes(decode(text), "big")
 
@@ -41,7 +47,7 @@ def literal(name, text, keep_lines):
     lines = [line for line in lines if line]
     end = "\\n" if keep_lines else ""
     body = "\n".join(f'\t"{line}{end}"' for line in lines)
-    return f"static const char {name}[] =\n{body};\n"
+    return f"static const char __attribute__((unused)) {name}[] =\n{body};\n"
 
 
 def main():
@@ -56,11 +62,21 @@ def main():
     pem = serialization.Encoding.PEM
     print("/* SPDX-License-Identifier: GPL-3.0-or-later */")
     print("/* RFC 7515 appendix A.2, made by rfc7515_a2.py */")
+    print("#ifndef CMEK_TESTS_VECTORS_RFC7515_A2_H")
+    print("#define CMEK_TESTS_VECTORS_RFC7515_A2_H")
     for name, form in (("rfc7515_pkcs8", serialization.PrivateFormat.PKCS8),
                        ("rfc7515_pkcs1", serialization.PrivateFormat.TraditionalOpenSSL)):
         print(literal(name, key.private_bytes(pem, form, none).decode(), True), end="")
     print(literal("rfc7515_signed", SIGNED, False), end="")
     print(literal("rfc7515_signature", SIGNATURE, False), end="")
+    # The assertion (RFC 7523) of a service account with this key, at Unix time 1700000000.
+    signed = ".".join(encode(json.dumps(part, separators=(",", ":")).encode()) for part in (
+        {"alg": "RS256", "typ": "JWT", "kid": "k1"},
+        {"iss": "sa@p.iam.gserviceaccount.com", "scope": "https://www.googleapis.com/auth/cloud-platform",
+         "aud": "http://127.0.0.1:1/token", "iat": 1700000000, "exp": 1700003600}))
+    signature = key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    print(literal("rfc7523_assertion", signed + "." + encode(signature), False), end="")
+    print("#endif")
 
 
 if __name__ == "__main__":
