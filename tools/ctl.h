@@ -33,6 +33,7 @@ int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of groups that have files of their own. */
 int cmek_ctl_slot_test(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
+int cmek_ctl_rotate(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);

@@ -59,6 +59,8 @@ static int unlock(struct cmek_fsck *fsck, struct cmek_error *err)
 
 	ret = cmek_registry_new(NULL, &registry, err);
 	if (!ret)
+		ret = cmek_registry_check_place(registry, fsck->hdr->uuid, fsck->path, err);
+	if (!ret)
 		ret = cmek_registry_pins(registry, fsck->hdr->uuid, &pins, err);
 	params.pins = pins;
 	if (!ret)
@@ -199,6 +201,11 @@ int cmek_fsck_journal(struct cmek_fsck *fsck, struct cmek_error *err)
 	}
 	ret = replay(fsck, true, false, &result, &why);
 	damaged = ret && (why.kind == CMEK_E_TAMPERED || why.kind == CMEK_E_BAD_FORMAT);
+	if (ret && why.kind == CMEK_E_UNSUPPORTED) {
+		fsck->stale = true;
+		cmek_fsck_tell(&fsck->findings, CMEK_FSCK_DEK_UNKNOWN, CMEK_META_DIR, NULL, false, "%s", why.text);
+		return 0;
+	}
 	if (ret && !damaged)
 		return cmek_error_set(err, why.kind, why.err, "%s", why.text);
 	if (!ret && !result.journals)

@@ -75,6 +75,11 @@ int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, s
  * the store is another volume's, or older than the one that was there. Nothing has changed then.
  */
 int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err);
+/*
+ * The header has new keys (a rotation): takes them over, so that the next seal is under its active data key. *ret_dek: that
+ * one; 0: the mount is locked, it takes them at the unlock. Kinds as cmek_daemon_unlock() and cmek_keyring_adopt().
+ */
+int cmek_daemon_reload_keys(struct daemon *d, uint16_t *ret_dek, struct cmek_error *err);
 /* "unlocked", "draining", "locked". */
 const char *cmek_lock_state_name(enum cmek_lock_state state);
 

@@ -228,3 +228,41 @@ int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err)
 	(void)pthread_mutex_unlock(&d->life_lock);
 	return rc;
 }
+
+static int reload_now(struct daemon *d, uint16_t *ret_dek, struct cmek_error *err)
+{
+	struct cmek_volhdr_store *header = NULL;
+	struct cmek_keyring *fresh = NULL;
+	int rc = open_anew(d, &header, &fresh, err);
+
+	if (rc == 0) {
+		(void)pthread_mutex_lock(&d->header_lock);
+		rc = cmek_keyring_adopt(d->ring, &fresh, err);
+		if (rc == 0) {
+			d->header_seen = cmek_volhdr_store_header(header)->sequence;
+			(void)cmek_volhdr_store_reload(d->header, NULL); /* for the status alone */
+		}
+		(void)pthread_mutex_unlock(&d->header_lock);
+	}
+	cmek_keyring_free(fresh);
+	cmek_volhdr_store_close(header);
+	if (rc != 0)
+		return rc;
+	*ret_dek = cmek_keyring_active_dek(d->ring);
+	cmek_log(CMEK_LOG_NOTICE, "the header has new keys: data key %u is active", *ret_dek);
+	return 0;
+}
+
+int cmek_daemon_reload_keys(struct daemon *d, uint16_t *ret_dek, struct cmek_error *err)
+{
+	int rc = 0;
+
+	*ret_dek = 0;
+	(void)pthread_mutex_lock(&d->life_lock);
+	if (atomic_load(&d->ending))
+		rc = ending(err);
+	else if (d->lock_state == CMEK_UNLOCKED)
+		rc = reload_now(d, ret_dek, err);
+	(void)pthread_mutex_unlock(&d->life_lock);
+	return rc;
+}

@@ -172,8 +172,21 @@ static int verb_unlock(void *arg, const struct cmek_json_at *request, json_t **r
 	return cmek_daemon_unlock(arg, err);
 }
 
+static int verb_reload_keys(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	uint16_t dek = 0;
+	int rc = cmek_daemon_reload_keys(arg, &dek, err);
+
+	(void)request;
+	if (rc != 0)
+		return rc;
+	*ret_result = json_pack("{s:o}", "active_dek", dek ? json_integer(dek) : json_null());
+	return *ret_result ? 0 : no_memory(err);
+}
+
 const struct cmek_control_verb cmek_daemon_verbs[] = {
 	{ "lock", verb_lock },
+	{ "reload-keys", verb_reload_keys },
 	{ "status", verb_status },
 	{ "sync", verb_sync },
 	{ "unlock", verb_unlock },

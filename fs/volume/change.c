@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fs/volume/registry.h"
 
@@ -47,7 +48,11 @@ static int unlock(struct cmek_change *change, const struct cmek_change_params *p
 	struct cmek_pins *pins = NULL;
 	int ret;
 
-	ret = cmek_registry_pins(change->registry, cmek_volhdr_store_header(change->store)->uuid, &pins, err);
+	/* Else a header that was put here in the place of its own would become the one that belongs here. */
+	ret = params->key ? 0 : cmek_registry_check_place(change->registry, cmek_volhdr_store_header(change->store)->uuid,
+							  change->store_path, err);
+	if (!ret)
+		ret = cmek_registry_pins(change->registry, cmek_volhdr_store_header(change->store)->uuid, &pins, err);
 	unlock_params.pins = pins;
 	if (!ret)
 		ret = cmek_unlock(change->store, &unlock_params, &change->ring, err);
@@ -135,6 +140,36 @@ int cmek_change_rekey(struct cmek_change *change, struct cmek_error *err)
 	cmek_keyring_free(ring);
 	cmek_secret_free(kek);
 	return ret;
+}
+
+int cmek_change_rotate(struct cmek_change *change, uint16_t *ret_dek, struct cmek_error *err)
+{
+	struct cmek_volhdr *hdr = change->hdr;
+	struct cmek_dek_entry *dek;
+	size_t i;
+	int ret;
+
+	if (hdr->dek_next > UINT16_MAX)
+		return cmek_error_set(err, CMEK_E_LIMIT, ENOSPC, "the volume has used up the numbers of data keys");
+	ret = cmek_change_rekey(change, err);
+	if (ret)
+		return ret;
+	dek = cmek_volhdr_grow_deks(hdr);
+	if (!dek)
+		return cmek_error_sys(err, ENOMEM, "volume header");
+	for (i = 0; i < hdr->n_deks; i++)
+		if (hdr->deks[i].state == CMEK_DEK_ACTIVE)
+			hdr->deks[i].state = CMEK_DEK_DECRYPT_ONLY;
+	dek->id = (uint16_t)hdr->dek_next;
+	dek->state = CMEK_DEK_ACTIVE;
+	dek->created = (int64_t)time(NULL);
+	ret = cmek_keyring_make_dek(change->next_ring, dek->id, dek->domain, dek->state, dek->wrapped, err);
+	if (ret)
+		return ret;
+	hdr->dek_next++;
+	hdr->dek_active = dek->id;
+	*ret_dek = dek->id;
+	return 0;
 }
 
 int cmek_change_commit(struct cmek_change *change, struct cmek_error *err)

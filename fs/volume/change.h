@@ -48,6 +48,13 @@ const struct cmek_secret *cmek_change_kek(const struct cmek_change *change);
 int cmek_change_rekey(struct cmek_change *change, struct cmek_error *err);
 
 /*
+ * A new KEK, as above, and a new data key, which is the active one from then on; the one that was active is decrypt-only.
+ * A mount that has the volume goes on with its own keys until it is told (cmek_keyring_adopt()). *ret_dek: its id. Kind
+ * limit: all 65535 ids were used.
+ */
+int cmek_change_rotate(struct cmek_change *change, uint16_t *ret_dek, struct cmek_error *err);
+
+/*
  * Writes the new header as both copies, and the pins when the volume has any: those of both headers before, those of
  * the new one after. A header without slots is refused (usage).
  */

@@ -365,6 +365,81 @@ int cmek_keyring_rewrap_dek(const struct cmek_keyring *from, const struct cmek_k
 	return ret;
 }
 
+/* Whether every DEK that both have is the same key. */
+static bool same_deks_locked(const struct cmek_keyring *ring, const struct cmek_keyring *from)
+{
+	const struct dek *mine, *theirs;
+	size_t i;
+
+	for (i = 0; i < from->n_deks; i++) {
+		theirs = from->deks[i];
+		mine = find_locked(ring, theirs->id);
+		if (mine && mine->key && theirs->key &&
+		    !cmek_equal(cmek_secret_bytes(mine->key, CMEK_KEY_DEK), cmek_secret_bytes(theirs->key, CMEK_KEY_DEK),
+				DEK_LEN))
+			return false;
+	}
+	return true;
+}
+
+static void swap_secrets(struct cmek_secret **a, struct cmek_secret **b)
+{
+	struct cmek_secret *kept = *a;
+
+	*a = *b;
+	*b = kept;
+}
+
+/* Moves the DEKs that are new here, and their KEK; what is left of *from is for cmek_keyring_free(). */
+static void move_locked(struct cmek_keyring *ring, struct cmek_keyring *from)
+{
+	struct dek *mine;
+	size_t i;
+
+	for (i = 0; i < from->n_deks; i++) {
+		mine = find_locked(ring, from->deks[i]->id);
+		if (!mine) {
+			ring->deks[ring->n_deks++] = from->deks[i];
+			from->deks[i] = NULL;
+		} else if (mine->key) {
+			mine->state = from->deks[i]->state;
+		}
+	}
+	ring->active = find_locked(ring, from->active->id);
+	swap_secrets(&ring->kek, &from->kek);
+	swap_secrets(&ring->wrap_key, &from->wrap_key);
+	swap_secrets(&ring->header_mac, &from->header_mac);
+	memset(ring->session->salt, 0, CMEK_SALT_LEN);
+}
+
+int cmek_keyring_adopt(struct cmek_keyring *ring, struct cmek_keyring **from, struct cmek_error *err)
+{
+	struct dek **grown;
+	int ret = 0;
+
+	pthread_mutex_lock(&ring->lock);
+	grown = reallocarray(ring->deks, ring->n_deks + (*from)->n_deks, sizeof(*grown));
+	if (!grown) {
+		ret = cmek_error_sys(err, ENOMEM, "data keys");
+		goto out;
+	}
+	ring->deks = grown;
+	if (memcmp(ring->volume, (*from)->volume, sizeof(ring->volume)) || !(*from)->active ||
+	    (ring->active && !find_locked(*from, ring->active->id)))
+		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "these are not newer keys of the same volume");
+	else if (!same_deks_locked(ring, *from))
+		ret = cmek_error_set(err, CMEK_E_TAMPERED, EEXIST, "a data key is another one than before");
+	else
+		move_locked(ring, *from);
+out:
+	pthread_mutex_unlock(&ring->lock);
+	if (!ret) {
+		cmek_keyring_free(*from);
+		*from = NULL;
+	}
+	return ret;
+}
+
 uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring)
 {
 	struct cmek_keyring *r = (struct cmek_keyring *)ring; /* for its lock alone */

@@ -63,6 +63,15 @@ int cmek_keyring_rewrap_dek(const struct cmek_keyring *from, const struct cmek_k
 			    uint32_t domain, const uint8_t wrapped[CMEK_DEK_WRAPPED_LEN],
 			    uint8_t ret_wrapped[CMEK_DEK_WRAPPED_LEN], struct cmek_error *err);
 
+/*
+ * Takes over what a newer header has: *from (freed and nulled, on success) was unlocked from it. DEKs that the ring does
+ * not have are added, the active one becomes that of *from, and the next seal is under it, with a new salt. What the ring
+ * has stays, so keys that are borrowed from it stay good; but KEK and header MAC key are replaced, and must not be in use
+ * meanwhile. -EINVAL (bad-format) when *from lacks an active DEK, or the one that is active here; -EEXIST when a DEK of the
+ * same id is another one.
+ */
+int cmek_keyring_adopt(struct cmek_keyring *ring, struct cmek_keyring **from, struct cmek_error *err);
+
 /* The DEK that new writes use, 0 if there is none. */
 uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring);
 

@@ -323,6 +323,26 @@ int cmek_volhdr_store_open_any(int store_fd, struct cmek_volhdr_store **ret_stor
 	return 0;
 }
 
+int cmek_volhdr_store_reload(struct cmek_volhdr_store *store, struct cmek_error *err)
+{
+	struct cmek_volhdr_store fresh = { .meta_fd = store->meta_fd };
+	int i, ret;
+
+	for (i = 0; i < N_COPIES; i++)
+		load_copy(store->meta_fd, i, &fresh.copies[i]);
+	ret = pick(&fresh, NULL, err);
+	if (!ret && memcmp(fresh.copies[fresh.picked].hdr->uuid, store->copies[store->picked].hdr->uuid, 16))
+		ret = cmek_error_set(err, CMEK_E_MISMATCH, EXDEV, "the header is another volume's now");
+	for (i = 0; i < N_COPIES; i++)
+		copy_done(ret ? &fresh.copies[i] : &store->copies[i]);
+	if (ret)
+		return ret;
+	memcpy(store->copies, fresh.copies, sizeof(store->copies));
+	store->picked = fresh.picked;
+	store->yielded = false;
+	return 0;
+}
+
 bool cmek_volhdr_store_shredded(const struct cmek_volhdr_store *store, struct cmek_tombstone *ret_tombstone)
 {
 	return copy_tombstone(&store->copies[0], ret_tombstone) || copy_tombstone(&store->copies[1], ret_tombstone);

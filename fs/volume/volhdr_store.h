@@ -49,6 +49,12 @@ int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const st
 			   struct cmek_volhdr_store **ret_store, struct cmek_error *err);
 void cmek_volhdr_store_close(struct cmek_volhdr_store *store); /* NULL allowed */
 
+/*
+ * Reads the copies again, of which others may have written newer ones (CMEK_STORE_CHANGE), and picks anew. On failure all
+ * is as it was. The locks stay.
+ */
+int cmek_volhdr_store_reload(struct cmek_volhdr_store *store, struct cmek_error *err);
+
 enum cmek_store_access cmek_volhdr_store_access(const struct cmek_volhdr_store *store);
 /* The picked header, borrowed: valid until the store is closed, yielded or updated. */
 const struct cmek_volhdr *cmek_volhdr_store_header(const struct cmek_volhdr_store *store);

@@ -188,6 +188,16 @@ static void do_rekey(struct cmek_change *change)
 	ck_ok(cmek_change_rekey(change, &err));
 }
 
+static void do_rotate(struct cmek_change *change)
+{
+	uint16_t dek = 0;
+
+	ck_ok(cmek_change_rotate(change, &dek, &err));
+	ck_assert_uint_eq(dek, 3);
+	ck_assert_uint_eq(cmek_change_new(change)->dek_active, 3);
+	ck_assert_uint_eq(cmek_change_new(change)->dek_next, 4);
+}
+
 static const struct {
 	const char *name;
 	void (*change)(struct cmek_change *change);
@@ -199,6 +209,7 @@ static const struct {
 	{ "replace", do_replace, "local:a local:b", "local:b local:c" },
 	{ "rewrap", do_rewrap, "local:a local:b", "local:a local:b" },
 	{ "rekey", do_rekey, "local:a local:b", "local:b" },
+	{ "rotate", do_rotate, "local:a local:b", "local:a local:b" },
 };
 #define N_CHANGES ((int)(sizeof(changes) / sizeof(changes[0])))
 
@@ -381,6 +392,73 @@ START_TEST(rekeyed)
 }
 END_TEST
 
+/* A mount takes the keys of the rotated header over; what it had goes on, what it seals is under the new data key. */
+START_TEST(adopted)
+{
+	struct cmek_change *change = begin(CMEK_STORE_CHANGE);
+	uint8_t salt[CMEK_SALT_LEN] = { 1 }, file[CMEK_FILE_ID_LEN] = { 2 };
+	const struct cmek_secret *name_before = NULL, *name_after = NULL;
+	struct cmek_volhdr_store *mount = NULL;
+	struct cmek_keyring *ring = NULL;
+	struct cmek_seal_right before, after;
+	struct cmek_secret *key = NULL;
+	struct cmek_unlock_params params = { .unwrapper = cmek_unwrapper_kms(&kms), .slot = -1 };
+
+	ck_ok(cmek_volhdr_store_open(v.store_fd, CMEK_STORE_WRITE, NULL, &mount, &err));
+	ck_assert_int_eq(cmek_keyring_seal_right(v.ring, 1, &before), 0);
+	ck_assert_int_eq(cmek_keyring_name_key(v.ring, 1, &name_before), 0);
+	do_rotate(change);
+	ck_ok(cmek_change_commit(change, &err));
+	cmek_change_end(change);
+
+	ck_ok(cmek_volhdr_store_reload(mount, &err));
+	ck_assert_uint_eq(cmek_volhdr_store_header(mount)->dek_active, 3);
+	ck_ok(cmek_unlock(mount, &params, &ring, &err));
+	ck_ok(cmek_keyring_adopt(v.ring, &ring, &err));
+	ck_assert_ptr_null(ring);
+	ck_assert_uint_eq(cmek_keyring_active_dek(v.ring), 3);
+	ck_assert_int_eq(cmek_keyring_seal_right(v.ring, 1, &after), 0);
+	ck_assert_uint_eq(after.dek, 3);
+	ck_assert_uint_ne(after.epoch, before.epoch);
+	ck_assert_int_ne(memcmp(after.salt, before.salt, CMEK_SALT_LEN), 0);
+	ck_assert_uint_gt(after.first, before.first);
+	ck_assert_int_eq(cmek_keyring_name_key(v.ring, 1, &name_after), 0);
+	ck_assert_ptr_eq(name_after, name_before);
+	ck_assert_int_eq(cmek_keyring_content_key(v.ring, 3, salt, file, &key), 0);
+	cmek_secret_free(key);
+	/* The header's new MAC key came along. */
+	ck_assert(!cmek_volhdr_store_unequal(mount));
+	ck_ok(cmek_unlock(mount, &params, &ring, &err));
+	ck_assert_mem_eq(cmek_secret_bytes(cmek_keyring_header_mac(v.ring), CMEK_KEY_HEADER_MAC),
+			 cmek_secret_bytes(cmek_keyring_header_mac(ring), CMEK_KEY_HEADER_MAC), 32);
+	cmek_keyring_free(ring);
+	cmek_volhdr_store_close(mount);
+}
+END_TEST
+
+/* Keys that are no newer ones of the volume are refused, and change nothing. */
+START_TEST(not_adopted)
+{
+	uint8_t wrapped[CMEK_DEK_WRAPPED_LEN], other[16] = { 7 };
+	struct cmek_keyring *ring = NULL;
+	struct cmek_secret *kek = NULL;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		ck_ok(cmek_secret_new_random(CMEK_KEY_KEK, 32, &kek, &err));
+		ck_ok(cmek_keyring_new(i == 0 ? other : v.hdr->uuid, &kek, &ring, &err));
+		/* Of another volume; without the active data key; with another one under its number. */
+		ck_ok(cmek_keyring_make_dek(ring, i == 1 ? 9 : 1, 0, CMEK_DEK_ACTIVE, wrapped, &err));
+		ck_assert_int_eq(cmek_keyring_adopt(v.ring, &ring, &err), i == 2 ? -EEXIST : -EINVAL);
+		ck_assert_ptr_nonnull(ring);
+		cmek_error_clear(&err);
+		ck_assert_uint_eq(cmek_keyring_active_dek(v.ring), 1);
+		cmek_keyring_free(ring);
+		ring = NULL;
+	}
+}
+END_TEST
+
 /* A child shreds the volume and dies at the n-th call. */
 static int shred_and_die(unsigned n)
 {
@@ -503,6 +581,8 @@ int main(void)
 	tcase_add_test(tc, other_programs);
 	tcase_add_test(tc, refuses);
 	tcase_add_test(tc, rekeyed);
+	tcase_add_test(tc, adopted);
+	tcase_add_test(tc, not_adopted);
 	tcase_add_test(tc, shred_killed_anywhere);
 	tcase_add_test(tc, shredded);
 	suite_add_tcase(s, tc);
