@@ -16,6 +16,7 @@ struct fake_answer {
 	const char *headers;
 	const char *body;
 	unsigned takes_ms;
+	int64_t date; /* the service's clock */
 };
 
 struct fake_http {
@@ -64,6 +65,7 @@ static inline int fake_perform(void *state, const struct cmek_http_request *req,
 	}
 	f->clock_ms += a->takes_ms;
 	ret_resp->status = a->status;
+	ret_resp->date = a->date;
 	ret_resp->headers = strdup(a->headers ? a->headers : "");
 	ret_resp->body = strdup(a->body ? a->body : "");
 	ret_resp->body_len = strlen(ret_resp->body);
@@ -109,7 +111,7 @@ static inline void fake_reset(struct fake_http *f)
 static inline void fake_says(struct fake_http *f, long status, const char *headers, const char *body)
 {
 	ck_assert_uint_lt(f->n_answers, FAKE_MAX);
-	f->answers[f->n_answers++] = (struct fake_answer){ status, headers, body, 0 };
+	f->answers[f->n_answers++] = (struct fake_answer){ status, headers, body, 0, 0 };
 }
 
 #endif
