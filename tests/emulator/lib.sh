@@ -42,12 +42,12 @@ aws_env() {
 
 # No credentials of the machine's own are seen.
 cloud_env() {
-	export CMEKFS_CONFIG=$T/cmekfs.conf HOME=$T/home
+	export HOME=$T/home
 	mkdir -p "$HOME"
 	unset GOOGLE_APPLICATION_CREDENTIALS GOOGLE_CLOUD_QUOTA_PROJECT GCE_METADATA_HOST GCE_METADATA_IP CLOUDSDK_CONFIG
 	unset CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDKMS CREDENTIALS_DIRECTORY IBMCLOUD_API_KEY IBMCLOUD_IAM_API_ENDPOINT
 	unset IBMCLOUD_KP_ENDPOINT IBMCLOUD_KP_API_ENDPOINT
-	[ -e "$CMEKFS_CONFIG" ] || printf '[kms]\nattempts = 5\n' >"$CMEKFS_CONFIG"
+	grep -qs '^\[kms\]' "$CMEKFS_CONFIG" || printf '[kms]\nattempts = 5\n' >>"$CMEKFS_CONFIG"
 }
 gcp_env() {
 	cloud_env

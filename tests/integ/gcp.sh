@@ -63,6 +63,9 @@ opens -o key="$key"
 expect_code $USAGE "$MKFS" --key "$key/cryptoKeyVersions/1" "$SHM/none"
 expect_text "one version of a key"
 
+"$CTL" slot test "$key" >"$T/out"
+expect_text "service account $admin, by $T/gcp-sa.json"
+
 say "versions"
 ctl rotate "$key"
 ctl rotate "$key"
@@ -115,6 +118,8 @@ opens
 ctl describe "$key" >"$T/out"
 expect_text "state: +unknown" "cloudkms.cryptoKeys.get"
 expect_code $DENIED "$MKFS" --key "$key" "$SHM/none"
+expect_text "cloudkms.cryptoKeyVersions.useToEncrypt"
+expect_code $DENIED "$CTL" slot test "$key"
 expect_text "cloudkms.cryptoKeyVersions.useToEncrypt"
 emulate gcp "{\"grant\": \"$admin\", \"permissions\": []}" >/dev/null
 refused $DENIED

@@ -55,6 +55,8 @@ emulate log DELETE >/dev/null
 opens
 [ "$(asked unwrap)" -eq 1 ] || fail "a mount asked for $(asked unwrap) unwraps"
 opens -o key="$crn"
+"$CTL" slot test "$crn" >"$T/out"
+expect_text "iam-ServiceId-admin, by an API key in IBMCLOUD_API_KEY"
 say "what is no full CRN of a root key"
 expect_code $USAGE "$MKFS" --key "${crn##*:}" "$SHM/none"
 expect_text "neither in which region nor in which instance"
