@@ -1,34 +1,25 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The journal's file: where the next record goes, who writes it, when its space is free again. One thread at a time
+ * The journal's ring: where the next record goes, who writes it, when its space is free again. One thread at a time
  * leads: it takes what waits, writes it as one record, flushes once, and answers all; then the next one leads.
  */
 #include "config.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/io.h"
-#include "fs/content/block_map.h"
-#include "fs/content/journal.h"
+#include "fs/content/journal_file.h"
 
 #define BATCH_BYTES_MAX (UINT64_C(4) << 20)
 /* Records older than this are checkpointed even when there is room, so that a replay is short. */
 #define CHECKPOINT_MS 30000
-/* What the meta data of a record of one file may take beside its images. */
-#define META_ROOM (UINT64_C(1) << 20)
 /* Kept free of other records, so that touches can always be repeated. */
 #define TOUCH_ROOM (UINT64_C(1) << 20)
-#define JOURNAL_NAME "journal.0"
 
 /* A record in the ring that is still needed. */
 struct live {
@@ -49,11 +40,8 @@ struct cmek_journal_touch {
 
 struct cmek_journal {
 	/* constant */
-	struct cmek_keyring *ring;
 	struct cmek_journal_host host;
-	struct cmek_journal_params params;
-	int fd;
-	struct cmek_file_handle handle;
+	struct cmek_journal_file file; /* its superblocks: by who checkpoints, opens or closes */
 	pthread_t checkpointer;
 	/* lock: the rest */
 	pthread_mutex_t lock;
@@ -69,7 +57,6 @@ struct cmek_journal {
 	uint64_t next_seq, write_off, used_bytes;
 	struct live *live; /* a queue in a growing array: live[first..first+n-1] */
 	size_t live_first, live_n, live_capacity;
-	uint64_t super_seq;
 	struct cmek_journal_status counters;
 };
 
@@ -91,151 +78,11 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* ---- making it ---- */
-
-int cmek_handle_of(int fd, struct cmek_file_handle *ret_handle)
-{
-	union {
-		struct file_handle h;
-		uint8_t room[sizeof(struct file_handle) + CMEK_HANDLE_MAX];
-	} u;
-	int mount_id;
-
-	memset(ret_handle, 0, sizeof(*ret_handle));
-	u.h.handle_bytes = CMEK_HANDLE_MAX;
-	if (name_to_handle_at(fd, "", &u.h, &mount_id, AT_EMPTY_PATH) < 0)
-		return errno == EOPNOTSUPP || errno == EPERM || errno == ENOSYS ? 0 : -errno;
-	ret_handle->type = (uint32_t)u.h.handle_type;
-	ret_handle->len = u.h.handle_bytes;
-	memcpy(ret_handle->bytes, u.h.f_handle, ret_handle->len);
-	return 0;
-}
-
-/* Written through, not only allocated: an unwritten extent would cost a second flush at its first use. */
-static int fill(int fd, uint64_t from, uint64_t to)
-{
-	static const uint8_t zeros[1 << 16];
-	int r = 0;
-
-	for (; r == 0 && from < to; from += sizeof(zeros))
-		r = cmek_pwrite_full(fd, zeros, to - from < sizeof(zeros) ? to - from : sizeof(zeros), from);
-	return r == 0 && fsync(fd) < 0 ? -errno : r;
-}
-
-/* Where files are copied on write (btrfs), each record would need new space; this one is overwritten in place. */
-static void forbid_copy_on_write(int fd)
-{
-	int flags;
-
-	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
-		return;
-	flags |= FS_NOCOW_FL;
-	(void)ioctl(fd, FS_IOC_SETFLAGS, &flags); /* other file systems refuse, and need it not */
-}
-
-static int write_super(struct cmek_journal *j, bool empty, uint64_t tail_off, uint64_t tail_seq)
-{
-	struct cmek_journal_super super = { .sequence = ++j->super_seq,
-					    .length_bytes = j->params.length_bytes,
-					    .tail_off = tail_off,
-					    .tail_seq = tail_seq,
-					    .dek_next = j->params.dek_next,
-					    .empty = empty,
-					    .handle = j->handle };
-	uint8_t buf[CMEK_JOURNAL_UNIT];
-	int r;
-
-	memcpy(super.mount_id, j->params.mount_id, sizeof(super.mount_id));
-	r = cmek_journal_super_encode(j->ring, j->params.volume, &super, buf);
-	if (r == 0)
-		r = cmek_pwrite_full(j->fd, buf, sizeof(buf), super.sequence % 2 * CMEK_JOURNAL_UNIT);
-	return r == 0 && fdatasync(j->fd) < 0 ? -errno : r;
-}
-
-/* The sequence of the superblocks that are there, so that ours count as newer. */
-static int read_super_sequence(struct cmek_journal *j)
-{
-	struct cmek_journal_super super;
-	uint8_t buf[CMEK_JOURNAL_UNIT];
-	int i, r;
-
-	for (i = 0; i < 2; i++) {
-		ssize_t n = cmek_pread_full(j->fd, buf, sizeof(buf), (uint64_t)i * CMEK_JOURNAL_UNIT);
-
-		if (n < 0)
-			return (int)n;
-		r = n == (ssize_t)sizeof(buf) ? cmek_journal_super_decode(j->ring, j->params.volume, buf, &super) : -EBADMSG;
-		if (r == 0 && super.sequence > j->super_seq)
-			j->super_seq = super.sequence;
-	}
-	return 0;
-}
-
-uint64_t cmek_journal_length_min(uint32_t block_size)
-{
-	uint64_t length = UINT64_C(8) << 20;
-
-	while ((length - CMEK_JOURNAL_RECORDS_AT) / 2 < 2 * cmek_group_stored_bytes(block_size) + META_ROOM)
-		length *= 2;
-	return length;
-}
-
-/* The length that is asked for, or that it has, or that suits the store. */
-static int choose_length(struct cmek_journal *j, uint64_t has_bytes, struct cmek_error *err)
-{
-	uint64_t min = cmek_journal_length_min(j->params.block_size), length = j->params.length_bytes;
-	struct statvfs store;
-
-	if (length != 0 && length < min)
-		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
-				      "a journal of %llu bytes is too small for this block size, the least is %llu",
-				      (unsigned long long)length, (unsigned long long)min);
-	if (length == 0 && has_bytes >= min)
-		length = has_bytes;
-	if (length == 0) {
-		if (fstatvfs(j->fd, &store) < 0)
-			return cmek_error_sys(err, errno, "size of the store");
-		length = (uint64_t)store.f_blocks * store.f_frsize / 16;
-		length = length > CMEK_JOURNAL_LENGTH_MAX_DEFAULT ? CMEK_JOURNAL_LENGTH_MAX_DEFAULT : length;
-		length = length < min ? min : length;
-	}
-	if (length < has_bytes)
-		length = has_bytes; /* it grows, it does not shrink */
-	j->params.length_bytes = length - length % CMEK_JOURNAL_UNIT;
-	return 0;
-}
-
-static int open_file(struct cmek_journal *j, int dirfd, struct cmek_error *err)
-{
-	struct stat st;
-	int r;
-
-	j->fd = openat(dirfd, JOURNAL_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (j->fd < 0 || fstat(j->fd, &st) < 0)
-		return cmek_error_sys(err, errno, ".cmekfs/" JOURNAL_NAME);
-	r = choose_length(j, (uint64_t)st.st_size, err);
-	if (r < 0)
-		return r;
-	if (st.st_size == 0)
-		forbid_copy_on_write(j->fd);
-	r = read_super_sequence(j);
-	if (r == 0 && (uint64_t)st.st_size < j->params.length_bytes)
-		r = fill(j->fd, (uint64_t)st.st_size, j->params.length_bytes);
-	if (r == 0)
-		r = cmek_handle_of(j->fd, &j->handle);
-	if (r == 0)
-		r = write_super(j, true, CMEK_JOURNAL_RECORDS_AT, 1);
-	if (r == 0 && fsync(dirfd) < 0)
-		r = -errno;
-	return r < 0 ? cmek_error_sys(err, -r, "making the journal, %llu bytes",
-				      (unsigned long long)j->params.length_bytes) : 0;
-}
-
 /* ---- room ---- */
 
 static bool checkpoint_wanted_locked(const struct cmek_journal *j)
 {
-	return j->room_wanted || j->used_bytes > j->params.length_bytes / 2;
+	return j->room_wanted || j->used_bytes > j->file.params.length_bytes / 2;
 }
 
 static struct live *oldest_locked(struct cmek_journal *j)
@@ -250,7 +97,7 @@ static struct live *oldest_locked(struct cmek_journal *j)
 static bool place_locked(struct cmek_journal *j, uint64_t bytes, uint64_t spare, uint64_t *ret_off)
 {
 	const struct live *oldest = oldest_locked(j);
-	uint64_t length = j->params.length_bytes, before_oldest;
+	uint64_t length = j->file.params.length_bytes, before_oldest;
 
 	if (oldest != NULL && j->write_off <= oldest->off) {
 		*ret_off = j->write_off;
@@ -332,17 +179,17 @@ static int write_record(struct cmek_journal *j, struct cmek_section **sections, 
 	*ret_written = false;
 	if (meta == NULL)
 		return -ENOMEM;
-	memcpy(id.volume, j->params.volume, sizeof(id.volume));
-	memcpy(id.mount_id, j->params.mount_id, sizeof(id.mount_id));
-	r = cmek_record_encode(j->ring, &id, (const struct cmek_section *const *)sections, n, images, n_images, meta);
+	memcpy(id.volume, j->file.params.volume, sizeof(id.volume));
+	memcpy(id.mount_id, j->file.params.mount_id, sizeof(id.mount_id));
+	r = cmek_record_encode(j->file.ring, &id, (const struct cmek_section *const *)sections, n, images, n_images, meta);
 	iov[0] = (struct iovec){ meta, meta_bytes };
 	if (n_images > 0)
 		memcpy(iov + 1, images, (size_t)n_images * sizeof(*images));
 	if (r == 0)
-		r = cmek_pwritev_full(j->fd, iov, n_images + 1, off);
+		r = cmek_pwritev_full(j->file.fd, iov, n_images + 1, off);
 	/* A write that failed for want of space can be tried again; after any other failure the disk is not to be trusted. */
 	*ret_written = r == 0 || (r != -ENOSPC && r != -EDQUOT && r != -ENOMEM);
-	if (r == 0 && fdatasync(j->fd) < 0)
+	if (r == 0 && fdatasync(j->file.fd) < 0)
 		r = -errno;
 	free(meta);
 	return r;
@@ -604,7 +451,7 @@ uint64_t cmek_journal_batch_max(const struct cmek_journal *journal)
 uint64_t cmek_journal_append_max(const struct cmek_journal *journal)
 {
 	/* two of them, with their meta data, fit the ring */
-	return (journal->params.length_bytes - CMEK_JOURNAL_RECORDS_AT) / 2 - META_ROOM;
+	return (journal->file.params.length_bytes - CMEK_JOURNAL_RECORDS_AT) / 2 - CMEK_JOURNAL_META_ROOM;
 }
 
 /* ---- checkpoint ---- */
@@ -646,11 +493,11 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 		oldest = journal->live + journal->live_first + n;
 		tail_off = n < journal->live_n ? oldest->off : journal->write_off;
 		tail_seq = n < journal->live_n ? oldest->seq : journal->next_seq;
-		if (tail_off == journal->params.length_bytes)
+		if (tail_off == journal->file.params.length_bytes)
 			tail_off = CMEK_JOURNAL_RECORDS_AT;
 		unlock(journal);
 		/* never "empty" while mounted: a record may be on its way behind this superblock */
-		r = write_super(journal, empty && journal->stopping, tail_off, tail_seq);
+		r = cmek_journal_file_write_super(&journal->file, empty && journal->stopping, tail_off, tail_seq);
 		lock(journal);
 		for (; r == 0 && n > 0; n--) {
 			journal->used_bytes -= journal->live[journal->live_first].bytes;
@@ -701,8 +548,7 @@ static void *checkpointer_main(void *arg)
 
 static void free_journal(struct cmek_journal *j)
 {
-	if (j->fd >= 0)
-		(void)close(j->fd);
+	cmek_journal_file_close(&j->file);
 	while (j->touches != NULL) {
 		struct cmek_journal_touch *touch = j->touches;
 
@@ -727,10 +573,7 @@ int cmek_journal_open(struct cmek_keyring *ring, int dirfd, const struct cmek_jo
 
 	if (j == NULL)
 		return cmek_error_sys(err, ENOMEM, "journal");
-	j->ring = ring;
 	j->host = *host;
-	j->params = *params;
-	j->fd = -1;
 	j->next_seq = 1;
 	j->write_off = CMEK_JOURNAL_RECORDS_AT;
 	(void)pthread_mutex_init(&j->lock, NULL);
@@ -739,12 +582,12 @@ int cmek_journal_open(struct cmek_keyring *ring, int dirfd, const struct cmek_jo
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&j->wake, &attr);
 	(void)pthread_condattr_destroy(&attr);
-	r = open_file(j, dirfd, err);
+	r = cmek_journal_file_open(ring, dirfd, params, &j->file, err);
 	/* From here on replay has to look: the superblock says "not empty" before the first record can be there. */
 	if (r == 0) {
-		r = write_super(j, false, CMEK_JOURNAL_RECORDS_AT, 1);
+		r = cmek_journal_file_write_super(&j->file, false, CMEK_JOURNAL_RECORDS_AT, 1);
 		if (r < 0)
-			r = cmek_error_sys(err, -r, ".cmekfs/" JOURNAL_NAME);
+			r = cmek_error_sys(err, -r, ".cmekfs/journal.0");
 	}
 	if (r == 0) {
 		r = -pthread_create(&j->checkpointer, NULL, checkpointer_main, j);
@@ -774,7 +617,7 @@ int cmek_journal_close(struct cmek_journal *journal)
 	if (journal->suspended)
 		r = journal->live_n > 0 || journal->error != 0 ? -EKEYREVOKED : 0; /* suspending it said what there was to say */
 	else if (r == 0 && journal->live_n == 0 && journal->error == 0)
-		r = write_super(journal, true, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+		r = cmek_journal_file_write_super(&journal->file, true, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
 	else if (r == 0)
 		r = journal->error;
 	free_journal(journal);
@@ -793,7 +636,7 @@ int cmek_journal_suspend(struct cmek_journal *journal)
 	done = r == 0 && is_done_with_locked(journal);
 	unlock(journal);
 	if (done)
-		r = write_super(journal, true, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+		r = cmek_journal_file_write_super(&journal->file, true, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
 	return r;
 }
 
@@ -807,7 +650,7 @@ int cmek_journal_resume(struct cmek_journal *journal)
 	unlock(journal);
 	/* As when it was opened: the superblock says "not empty" before the first record can be there. */
 	if (done)
-		r = write_super(journal, false, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+		r = cmek_journal_file_write_super(&journal->file, false, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
 	lock(journal);
 	if (r == 0 && done)
 		journal->write_off = CMEK_JOURNAL_RECORDS_AT;
@@ -822,7 +665,7 @@ void cmek_journal_status(struct cmek_journal *journal, struct cmek_journal_statu
 {
 	lock(journal);
 	*ret_status = journal->counters;
-	ret_status->length_bytes = journal->params.length_bytes;
+	ret_status->length_bytes = journal->file.params.length_bytes;
 	ret_status->used_bytes = journal->used_bytes;
 	ret_status->records = journal->live_n;
 	ret_status->oldest_ms = journal->live_n > 0 ? now_ms() - oldest_locked(journal)->added_ms : 0;

@@ -27,9 +27,17 @@ struct cmek_journal_params {
 	uint32_t dek_next;     /* the header's DEK high-water mark */
 };
 #define CMEK_JOURNAL_LENGTH_MAX_DEFAULT (UINT64_C(64) << 20)
+/* What the meta data of a record of one file may take beside its images. */
+#define CMEK_JOURNAL_META_ROOM (UINT64_C(1) << 20)
 /* The least length for a block size: 8 MiB for 4096, 32 MiB for 65536. */
 uint64_t cmek_journal_length_min(uint32_t block_size);
 
+/*
+ * Makes `.cmekfs/journal.0` for the mounts to come (params->mount_id: any). Kinds as of cmek_journal_open(), and usage: it
+ * is shorter than the least length.
+ */
+int cmek_journal_make(struct cmek_keyring *ring, int dirfd, const struct cmek_journal_params *params,
+		      struct cmek_error *err);
 /*
  * Makes `.cmekfs/journal.0` or takes the one that is there, which replay must have emptied; starts the checkpoint
  * thread (so: after the last fork). dirfd: of STORE/.cmekfs, borrowed. Kinds: system (ENOSPC: no room for it).
