@@ -2,6 +2,7 @@
 #ifndef CMEK_TOOLS_CTL_H
 #define CMEK_TOOLS_CTL_H
 
+#include "fs/content/replay.h"
 #include "fs/volume/change.h"
 #include "kms/kms.h"
 #include "tools/tool.h"
@@ -67,6 +68,20 @@ void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
 
 /* "2026-11-22T10:11:12Z" as JSON. */
 json_t *cmek_ctl_time_json(int64_t unix_seconds);
+
+/* The journal of a volume that is not mounted (ctl_journal.c). */
+struct cmek_ctl_journal {
+	uint64_t length_bytes; /* 0: there is none */
+	unsigned kept;         /* journals in .cmekfs/lost */
+	const char *state;     /* "unknown" (nobody asked, or no key), "empty", "to be replayed", "damaged" */
+	struct cmek_replay_result result; /* when it is to be replayed */
+	struct cmek_error err; /* what is wrong with it, or with the key */
+};
+/* opts: how to unlock, NULL = without. Never fails: what can't be said is in *ret_journal. */
+void cmek_ctl_journal_look(int store_fd, struct cmek_volhdr_store *store, const struct cmek_kms_options *opts,
+			   struct cmek_ctl_journal *ret_journal);
+void cmek_ctl_journal_print(const struct cmek_ctl_journal *journal, const struct cmek_tool *tool);
+json_t *cmek_ctl_journal_json(const struct cmek_ctl_journal *journal); /* JSON null: there is none */
 
 /* How a verb unlocks a volume: rows for its table of options, and what they said. */
 enum { CMEK_CTL_OPT_UNLOCK_KEY = 0x200, CMEK_CTL_OPT_UNLOCK_SLOT, CMEK_CTL_OPT_PASSPHRASE_FILE, CMEK_CTL_OPT_KEYSTORE,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * cmekctl status: a volume, who uses it, and what its KMS says of its keys. Nothing is unlocked: what cannot be asked
- * is told as such and is no failure.
+ * cmekctl status: a volume, who uses it, and what its KMS says of its keys. Nothing is unlocked unless it is asked for:
+ * what cannot be asked is told as such and is no failure.
  */
 #include "config.h"
 
@@ -16,7 +16,7 @@
 #include "kms/kms.h"
 #include "tools/ctl.h"
 
-enum { OPT_PASSPHRASE_FILE = 256 };
+enum { OPT_PASSPHRASE_FILE = 256, OPT_JOURNAL };
 
 static const char *const use_names[] = {
 	[CMEK_USE_NONE] = "no",
@@ -38,6 +38,7 @@ struct status {
 	char *path;       /* the store's */
 	char *mount_point;
 	struct cmek_ctl_mount mount; /* fd -1: it is not mounted, or not by this user */
+	struct cmek_ctl_journal journal; /* of a volume without a mount of this user's */
 	struct cmek_volhdr_store *store;
 	const struct cmek_volhdr *hdr;
 	struct slot_state *slots;
@@ -167,6 +168,7 @@ static void print(const struct status *s)
 	if (s->mount_point)
 		cmek_tool_say(s->tool, "mounted on:  %s", s->mount_point);
 	print_mount(s);
+	cmek_ctl_journal_print(&s->journal, s->tool);
 	cmek_tool_say(s->tool, "block size:  %u", hdr->block_size);
 	cmek_tool_say(s->tool, "header:      number %llu%s", (unsigned long long)hdr->sequence,
 		      cmek_volhdr_store_unequal(s->store) ?
@@ -215,14 +217,15 @@ static json_t *status_json(const struct status *s)
 	for (i = 0; i < s->hdr->n_deks; i++)
 		json_array_append_new(deks, json_pack("{s:i, s:s}", "id", s->hdr->deks[i].id, "state",
 						      cmek_dek_state_name(s->hdr->deks[i].state)));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:i, s:I, s:b, s:o, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
+	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:o, s:i, s:I, s:b, s:o, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
 			 "store", s->path, "in_use", use_names[cmek_volhdr_store_use(s->store)], "mount_point",
-			 s->mount_point, "mount", s->mount.status, "block_size", (int)s->hdr->block_size, "sequence",
+			 s->mount_point, "mount", s->mount.status, "journal", cmek_ctl_journal_json(&s->journal), "block_size", (int)s->hdr->block_size, "sequence",
 			 (json_int_t)s->hdr->sequence, "copies_differ", cmek_volhdr_store_unequal(s->store), "slots",
 			 slots, "deks", deks, "needed_versions", needed);
 }
 
-static int collect(struct status *s, const char *volume, const struct cmek_kms_options *opts, struct cmek_error *err)
+static int collect(struct status *s, const char *volume, const struct cmek_kms_options *opts, bool journal,
+		   struct cmek_error *err)
 {
 	struct cmek_error mount_err = CMEK_ERROR_INIT;
 	int fd = -1, ret;
@@ -238,6 +241,10 @@ static int collect(struct status *s, const char *volume, const struct cmek_kms_o
 	ret = cmek_ctl_volume_open(volume, &fd, &s->path, err);
 	if (!ret)
 		ret = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &s->store, err);
+	/* the journal of a mount that writes is no settled thing */
+	if (!ret && s->mount.fd < 0)
+		cmek_ctl_journal_look(fd, s->store,
+				      journal && cmek_volhdr_store_use(s->store) != CMEK_USE_WRITER ? opts : NULL, &s->journal);
 	if (fd >= 0)
 		close(fd);
 	if (ret)
@@ -259,6 +266,7 @@ static int collect(struct status *s, const char *volume, const struct cmek_kms_o
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
+		{ OPT_JOURNAL, "journal", NULL, "unlock a volume that is not mounted, and say what is in its journal" },
 		{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" },
 		{ 0, NULL, NULL, NULL },
 	};
@@ -272,14 +280,19 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct status s = { .tool = tool, .mount = { .fd = -1 } };
 	struct cmek_tool_args args;
+	bool journal = false;
 	json_t *json;
 	size_t i;
-	int code;
+	int code, id;
 
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
-	while (cmek_tool_next(&args) == OPT_PASSPHRASE_FILE)
-		opts.passphrase_file = args.value;
-	if (collect(&s, args.argv[0], &opts, &err)) {
+	while ((id = cmek_tool_next(&args))) {
+		if (id == OPT_PASSPHRASE_FILE)
+			opts.passphrase_file = args.value;
+		else if (id == OPT_JOURNAL)
+			journal = true;
+	}
+	if (collect(&s, args.argv[0], &opts, journal, &err)) {
 		code = cmek_tool_fail(tool, &err);
 	} else {
 		print(&s);

@@ -14,6 +14,7 @@
 
 #include "base/crypto.h"
 #include "base/text.h"
+#include "fs/content/journal.h"
 #include "fs/volume/keyring.h"
 #include "fs/volume/keyslot.h"
 #include "fs/volume/mkvol.h"
@@ -26,12 +27,13 @@
 #define PURPOSE "data"
 #define FIRST_DEK 1
 
-enum { OPT_UUID = 0x20000, OPT_PASSPHRASE_FILE, OPT_FORCE, OPT_NO_PIN, OPT_CONFIG };
+enum { OPT_UUID = 0x20000, OPT_PASSPHRASE_FILE, OPT_FORCE, OPT_JOURNAL_SIZE, OPT_NO_PIN, OPT_CONFIG };
 
 static const struct cmek_tool_option options[] = {
 	{ 'k', "key", "URI", "a key that opens the volume; repeat it for more key slots" },
 	{ 'b', "block-size", "BYTES", "block size: 4096 (the default), 8192, 16384, 32768 or 65536" },
 	{ 'L', "label", "LABEL", "a name for people, at most 64 bytes" },
+	{ OPT_JOURNAL_SIZE, "journal-size", "SIZE", "make the journal now, of this size (8M or more)" },
 	{ OPT_UUID, "uuid", "UUID", "use this UUID instead of a random one" },
 	{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the local key store's passphrase from FILE" },
 	{ OPT_FORCE, "force", NULL, "make a new volume where an empty one has lost its .cmekfs" },
@@ -67,6 +69,7 @@ struct mkfs {
 	const char *label;
 	uint8_t uuid[16];
 	bool force, no_pin;
+	uint64_t journal_bytes; /* 0: the first mount makes the journal, as it suits the store */
 	struct cmek_kms_options kms_opts;
 	struct cmek_kms_principal principal; /* for the keys of its service */
 };
@@ -128,6 +131,10 @@ static void parse(struct mkfs *m, int argc, char **argv)
 						CMEK_LABEL_MAX);
 			m->label = args.value;
 			break;
+		case OPT_JOURNAL_SIZE:
+			if (cmek_parse_size(args.value, UINT64_C(1) << 40, &m->journal_bytes) || m->journal_bytes == 0)
+				cmek_tool_usage(&m->tool, "--journal-size takes a size such as 64M, not '%s'", args.value);
+			break;
 		case OPT_UUID:
 			if (cmek_uuid_decode(args.value, m->uuid))
 				cmek_tool_usage(&m->tool, "--uuid takes a UUID, not '%s'", args.value);
@@ -149,6 +156,9 @@ static void parse(struct mkfs *m, int argc, char **argv)
 			break;
 		}
 	}
+	if (m->journal_bytes != 0 && m->journal_bytes < cmek_journal_length_min(m->block_size))
+		cmek_tool_usage(&m->tool, "--journal-size: with this block size the journal has %llu MiB or more",
+				(unsigned long long)cmek_journal_length_min(m->block_size) >> 20);
 	m->store = args.argv[0];
 	if (!m->n_keys)
 		cmek_tool_usage(&m->tool, "a volume needs a key: --key URI, for instance --key local:NAME");
@@ -301,6 +311,18 @@ static int pin_and_commit(struct cmek_mkvol *mk, const struct cmek_volhdr *hdr, 
 	return ret;
 }
 
+static int make_journal(const struct mkfs *m, const struct cmek_mkvol *mk, struct cmek_keyring *ring, struct cmek_error *err)
+{
+	struct cmek_journal_params params = { .length_bytes = m->journal_bytes,
+					      .block_size = m->block_size,
+					      .dek_next = FIRST_DEK + 1 };
+
+	if (m->journal_bytes == 0)
+		return 0;
+	memcpy(params.volume, m->uuid, sizeof(params.volume));
+	return cmek_journal_make(ring, cmek_mkvol_dir(mk), &params, err);
+}
+
 static json_t *key_to_json(const struct key *key, const struct cmek_slot *slot)
 {
 	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b}", "slot", (int)slot->id, "key", slot->key, "resolved",
@@ -363,6 +385,8 @@ static int run(struct mkfs *m, struct cmek_error *err)
 		ret = cmek_mkvol_prepare(mk, &symlink_max, err);
 	if (!ret)
 		ret = fill_header(m, ring, symlink_max, &hdr, err);
+	if (!ret)
+		ret = make_journal(m, mk, ring, err);
 	if (!ret)
 		ret = pin_and_commit(mk, hdr, ring, reg, err);
 	if (!ret)

@@ -79,7 +79,7 @@ static bool is_built_file(const char *name)
 	size_t len = strlen(name);
 
 	return !strcmp(name, "header.0") || !strcmp(name, "header.1") || !strcmp(name, "lock") ||
-	       !strcmp(name, "probe") || cmek_volhdr_is_temporary(name) ||
+	       !strcmp(name, "journal.0") || !strcmp(name, "probe") || cmek_volhdr_is_temporary(name) ||
 	       (len == NAME_LEN && strspn(name, "n") == NAME_LEN);
 }
 
@@ -356,6 +356,11 @@ void cmek_mkvol_close(struct cmek_mkvol *mk)
 	free(mk->base);
 	free(mk->path);
 	free(mk);
+}
+
+int cmek_mkvol_dir(const struct cmek_mkvol *mk)
+{
+	return mk->tmp_fd;
 }
 
 const char *cmek_mkvol_path(const struct cmek_mkvol *mk)

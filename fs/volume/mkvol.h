@@ -44,6 +44,11 @@ int cmek_mkvol_prepare(struct cmek_mkvol *mk, uint32_t *ret_symlink_max, struct 
 int cmek_mkvol_commit(struct cmek_mkvol *mk, const struct cmek_volhdr *hdr, const struct cmek_secret *mac_key,
 		      uint16_t dek, struct cmek_error *err);
 
+/*
+ * The directory that becomes .cmekfs, borrowed; between _prepare() and _commit() a journal.0 may be made in it, as the
+ * content layer does.
+ */
+int cmek_mkvol_dir(const struct cmek_mkvol *mk);
 /* True once the volume is there, even if _commit() then failed to flush it. */
 bool cmek_mkvol_committed(const struct cmek_mkvol *mk);
 /* The store's path, absolute; borrowed. After _prepare(). */

@@ -10,6 +10,10 @@ t mkfs.cmekfs -q --key local:db --key local:spare -L label store
 cmekctl header dump store | grep -v 'symlink max'
 cmekctl --json header dump store | sed -e '/symlink_max/d' -e 's/"wrapped": "[^"]*"/"wrapped": "BASE64"/'
 t cmekctl status store
+t mkfs.cmekfs -q --key local:db --journal-size 8M -L journal other
+t cmekctl status other
+t cmekctl status --journal other
+t mkfs.cmekfs -q --key local:db --journal-size 1M third
 cmekctl -q key rotate local:db
 cmekctl -q key rotate local:db
 cmekctl -q key rotate local:spare

@@ -24,8 +24,8 @@ crash() {
 	local store=$1 n=0 file old pids
 	while :; do
 		rm -rf "$store" "$T/old"
-		new_volume "$store"
-		start "$store" "$mnt" -o journal_size=8M
+		new_volume "$store" --journal-size 8M
+		start "$store" "$mnt"
 		python write "$mnt"
 		restart "$store" "$mnt"
 		SECONDS=0
@@ -60,7 +60,10 @@ crash() {
 say "read-only: the final state, and nothing is written"
 store=$T/store
 crash "$store"
+[ "$(stat -c %s "$store/.cmekfs/journal.0")" = 8388608 ] || fail "the mount changed the size of the journal"
 before=$(store_sum "$store")
+expect_code 0 "$CTL" status --journal "$store"
+expect_text "to be replayed by the next mount: [0-9]+ records of [0-9]+ files"
 start "$store" "$mnt" -o ro
 python check "$mnt"
 [ "$(stat -c %s "$mnt/cut")" = 123456 ] || fail "size of a file that nobody has opened"
@@ -82,6 +85,8 @@ start "$store" "$mnt"
 grep -q "replayed the journal" "$T/mnt.mount.log" || fail "the log does not tell of the replay"
 python check "$mnt"
 stop "$store" "$mnt"
+expect_code 0 "$CTL" status --journal "$store"
+expect_text "journal: .*, empty"
 start "$store" "$mnt" -o ro
 python check "$mnt"
 stop "$store" "$mnt"
@@ -114,6 +119,8 @@ store=$T/store
 crash "$store"
 python damage "$store/.cmekfs/journal.0"
 before=$(store_sum "$store")
+expect_code 0 "$CTL" status --journal "$store"
+expect_text "journal: .*, damaged" "record [0-9]+ is damaged"
 for option in rw ro; do
 	expect_code 21 "$CMEKFS" "$store" "$mnt" -o $option
 	expect_text "record [0-9]+ is damaged" "salvage"
@@ -127,6 +134,8 @@ cat "$mnt/overwritten" >/dev/null
 echo after >"$mnt/after"
 stop "$store" "$mnt"
 [ -e "$store/.cmekfs/lost/journal.0.0" ] || fail "the damaged journal was not kept"
+expect_code 0 "$CTL" status "$store"
+expect_text "1 put aside"
 start "$store" "$mnt"
 [ "$(cat "$mnt/after")" = after ] || fail "not usable after salvaging"
 stop "$store" "$mnt"
