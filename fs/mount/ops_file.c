@@ -84,9 +84,11 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	int rc = cmek_tree_create(ops->tree, parent, name, mode, fi->flags & O_EXCL, &cred, &entry, &fd);
 
 	if (rc == 0) {
+		bool existed = fd < 0;
+
 		rc = cmek_ofile_open(ops->content, entry.node, fd, fi->flags & O_TRUNC, &file);
 		/* One that is there already, and that the caller did not know of. */
-		if (rc == 0 && (fi->flags & O_TRUNC)) {
+		if (rc == 0 && existed && (fi->flags & O_TRUNC)) {
 			rc = cmek_ops_kill_privs(req, entry.node, file, no_suidgid);
 			if (rc != 0)
 				cmek_ofile_close(file);

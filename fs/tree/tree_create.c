@@ -83,22 +83,12 @@ static int enter_new(struct cmek_tree *tree, struct making *m, struct cmek_entry
 	return r ? r : cmek_tree_enter(tree, &m->place, -1, &m->st, ret_entry);
 }
 
-/* An existing entry in answer to a create: a regular file is opened. */
-static int open_existing(struct cmek_tree *tree, struct making *m, struct cmek_entry *ret_entry, int *ret_fd)
+/* An existing entry in answer to a create, who came first included. */
+static int enter_existing(struct cmek_tree *tree, struct making *m, struct cmek_entry *ret_entry)
 {
 	int r = m->exists ? 0 : cmek_tree_place_find(tree, &m->place, &m->st);
 
-	if (r == 0)
-		r = cmek_tree_enter(tree, &m->place, -1, &m->st, ret_entry);
-	if (r)
-		return r;
-	*ret_fd = -1;
-	if (S_ISREG(m->st.st.st_mode)) {
-		int fd = cmek_tree_open_at(tree, m->place.dir.fd.fd, m->place.name->entry, O_RDWR);
-
-		*ret_fd = fd < 0 ? -1 : fd;
-	}
-	return 0;
+	return r ? r : cmek_tree_enter(tree, &m->place, -1, &m->st, ret_entry);
 }
 
 static int create_fd(struct cmek_tree *tree, struct making *m, mode_t mode, const struct cmek_cred *cred)
@@ -132,7 +122,9 @@ int cmek_tree_create(struct cmek_tree *tree, uint64_t parent, const char *name, 
 		r = fd < 0 ? fd : 0;
 	}
 	if ((m.exists || r == -EEXIST) && !excl) {
-		r = open_existing(tree, &m, ret_entry, ret_fd);
+		r = enter_existing(tree, &m, ret_entry);
+		if (r == 0)
+			*ret_fd = -1;
 	} else if (m.exists) {
 		r = -EEXIST;
 	} else if (r == 0) {

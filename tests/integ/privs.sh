@@ -17,9 +17,11 @@ for option in writeback nowriteback; do
 	start "$store" "$mnt" "${options[@]}"
 	chmod 755 "$T/plain" "$mnt"
 	$PYTHON "$HERE/privs.py" "$T/plain" "$mnt" $option
+	$PYTHON -c 'import os, sys; os.umask(0); os.open(sys.argv[1], os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o6755)' "$mnt/made"
 	attributes "$mnt" >"$T/want"
 	restart "$store" "$mnt" "${options[@]}"
 	attributes "$mnt" | diff "$T/want" - || fail "not the same after a remount"
+	[ "$(stat -c %a "$mnt/made")" = 6755 ] || fail "a file that was made with O_TRUNC lost its suid bit"
 	stop "$store" "$mnt"
 	rm -rf "$store" "$T/plain"
 done
