@@ -33,6 +33,8 @@ int cmek_ctl_header_backup(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of groups that have files of their own. */
 int cmek_ctl_slot_test(struct cmek_tool *tool, int argc, char **argv);
+/* cmekctl slot apply (ctl_apply.c). */
+int cmek_ctl_slot_apply(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
 int cmek_ctl_rotate(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
@@ -129,6 +131,8 @@ int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_
 int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_store_access access,
 			  const struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
 			  struct cmek_error *err);
+/* The lowest number that no slot has. Kind limit. */
+int cmek_ctl_free_slot(const struct cmek_volhdr *hdr, unsigned *ret_id, struct cmek_error *err);
 /* 0 when another slot than this one holds the volume's key and opens now, else kind usage with what the others said. */
 int cmek_ctl_prove_rest(const struct cmek_change *change, unsigned removed, const struct cmek_kms_options *kms,
 			struct cmek_error *err);

@@ -101,7 +101,7 @@ static void parse_add(struct add *add, int argc, char **argv)
 	add->uri = args.argv[1];
 }
 
-static int free_id(const struct cmek_volhdr *hdr, unsigned *ret_id, struct cmek_error *err)
+int cmek_ctl_free_slot(const struct cmek_volhdr *hdr, unsigned *ret_id, struct cmek_error *err)
 {
 	unsigned id;
 
@@ -136,7 +136,7 @@ static int add_slot(const struct add *add, struct cmek_change *change, unsigned 
 	unsigned id = 0;
 	int ret;
 
-	ret = free_id(hdr, &id, err);
+	ret = cmek_ctl_free_slot(hdr, &id, err);
 	if (!ret)
 		ret = cmek_ctl_new_key_wrap(&add->key, &add->unlock, add->uri, change, id, add->purpose, &slot, err);
 	if (!ret)
@@ -321,6 +321,7 @@ int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_ctl_verb verbs[] = {
 		{ "add", "let another key open the volume", run_add },
+		{ "apply", "make the slots those of a manifest", cmek_ctl_slot_apply },
 		{ "list", "list the key slots", run_list },
 		{ "remove", "take a key slot away", run_remove },
 		{ "test", "try what a volume will want of a key", cmek_ctl_slot_test },
