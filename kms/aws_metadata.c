@@ -16,9 +16,10 @@
 #define CONTAINER_HOST "http://169.254.170.2"
 #define INSTANCE_HOST "http://169.254.169.254"
 #define INSTANCE_HOST_V6 "http://[fd00:ec2::254]"
-#define CONTAINER_TIMEOUT_MS 2000
-#define CONTAINER_ATTEMPTS 3
-#define INSTANCE_TIMEOUT_MS 1000
+/* Where there is none of these services a connection is never made; what is made may be answered slowly. */
+#define CONNECT_TIMEOUT_MS 1000
+#define TIMEOUT_MS 5000
+#define ATTEMPTS 3
 #define ANSWER_MAX (64u << 10)
 #define TOKEN_MAX 16384
 
@@ -79,9 +80,11 @@ int cmek_aws_creds_container(struct cmek_aws_client *client, struct cmek_aws_cre
 {
 	const char *relative = env_text("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
 	const char *full = env_text("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+	const struct cmek_http_settings settings = { .ca_file = client->settings.ca_file,
+						     .connect_timeout_ms = CONNECT_TIMEOUT_MS };
 	struct cmek_http_request req = { .service = CMEK_KMS_SERVICE_AWS, .what = "the container's credentials",
-					 .settings = &client->settings, .method = "GET", .metadata = true,
-					 .timeout_ms = CONTAINER_TIMEOUT_MS, .attempts = CONTAINER_ATTEMPTS,
+					 .settings = &settings, .method = "GET", .metadata = true,
+					 .timeout_ms = TIMEOUT_MS, .attempts = ATTEMPTS,
 					 .answer_max = ANSWER_MAX, .read_problem = cmek_aws_read_problem };
 	struct cmek_http_response resp = { .status = 0 };
 	struct cmek_secret *token = NULL;
@@ -128,9 +131,10 @@ static const char *instance_host(const struct cmek_aws_client *client)
 static int ask_instance(struct cmek_aws_client *client, const char *path, const struct cmek_secret *token,
 			struct cmek_http_response *resp, struct cmek_error *err)
 {
+	static const struct cmek_http_settings settings = { .connect_timeout_ms = CONNECT_TIMEOUT_MS };
 	struct cmek_http_request req = { .service = CMEK_KMS_SERVICE_AWS, .what = "the instance's metadata service",
-					 .settings = &client->settings, .method = token ? "GET" : "PUT", .metadata = true,
-					 .timeout_ms = INSTANCE_TIMEOUT_MS, .attempts = 1, .answer_max = ANSWER_MAX };
+					 .settings = &settings, .method = token ? "GET" : "PUT", .metadata = true,
+					 .timeout_ms = TIMEOUT_MS, .attempts = 1, .answer_max = ANSWER_MAX };
 	const char *host = instance_host(client);
 	size_t n = strlen(host);
 	char url[512];

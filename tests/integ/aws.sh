@@ -177,6 +177,7 @@ no_faults
 fault '{"kind": "drip", "operation": "Decrypt", "seconds": 1}'
 refused $UNREACHABLE
 no_faults
+printf '[kms]\ndeadline = 60s\n' >"$CMEKFS_CONFIG"
 fault '{"kind": "status", "status": 429, "operation": "Decrypt", "headers": {"Retry-After": "100"}}'
 refused $THROTTLED
 expect_text "no time left"
