@@ -795,7 +795,13 @@ int cmek_commit_touch(struct cmek_ofile *file)
 static void finish_failed(struct cmek_commit *commit, int r)
 {
 	struct cmek_content *content = commit->file->content;
+	struct stat st;
 
+	/* Nobody will look for a file without a name after a crash: its record is not needed. */
+	if (commit->logged && fstat(commit->file->fd, &st) == 0 && st.st_nlink == 0) {
+		cmek_journal_applied(content->journal, commit->seq);
+		commit->logged = false;
+	}
 	if (commit->logged) {
 		cmek_journal_not_applied(content->journal, commit->seq);
 		cmek_content_fail(content, r, "a durable change could not be written in place: it stays in the journal, and "

@@ -196,6 +196,29 @@ uint64_t cmek_ofile_oldest_ms(struct cmek_content *content)
 	return ms;
 }
 
+bool cmek_ofile_abandon(struct cmek_ofile *file)
+{
+	struct stat st;
+	bool only;
+
+	if (fstat(file->fd, &st) < 0 || st.st_nlink > 0)
+		return false;
+	(void)pthread_mutex_lock(&file->commit_lock);
+	(void)pthread_rwlock_wrlock(&file->lock);
+	(void)pthread_mutex_lock(&file->content->files_lock);
+	only = file->refs == 1 && file->stuck == NULL;
+	(void)pthread_mutex_unlock(&file->content->files_lock);
+	if (only) {
+		cmek_group_drop_range(file, 0, UINT64_MAX);
+		(void)pthread_mutex_lock(&file->dirty_lock);
+		file->size_dirty = file->mtime_dirty = file->free_holes = false;
+		(void)pthread_mutex_unlock(&file->dirty_lock);
+	}
+	(void)pthread_rwlock_unlock(&file->lock);
+	(void)pthread_mutex_unlock(&file->commit_lock);
+	return only;
+}
+
 /* The last reference takes the file out of the table, unless it has changes that are not in the store. */
 void cmek_ofile_unref(struct cmek_ofile *file)
 {

@@ -172,6 +172,11 @@ void cmek_ofile_table_drop(struct cmek_content *content);
 struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min_age_ms, uint64_t *ret_wait_ms);
 /* How long the file that has waited longest has waited; 0: none waits. */
 uint64_t cmek_ofile_oldest_ms(struct cmek_content *content);
+/*
+ * Drops the changes of a file that has no name any more and that only the caller has: they can't be written, and nobody
+ * would read them. False: it is not such a file.
+ */
+bool cmek_ofile_abandon(struct cmek_ofile *file);
 /* Gives a reference back without trying to commit. */
 void cmek_ofile_unref(struct cmek_ofile *file);
 

@@ -197,8 +197,11 @@ static int commit_queued(struct cmek_content *content, uint64_t min_age_ms, size
 	commit_files(files, n, results);
 	for (i = 0; i < n; i++) {
 		if (results[i] < 0) {
-			first_error = first_error < 0 ? first_error : results[i];
-			cmek_ofile_queue(files[i]);
+			/* What is lost with a file that nobody can reach any more is no loss. */
+			if (!cmek_ofile_abandon(files[i])) {
+				first_error = first_error < 0 ? first_error : results[i];
+				cmek_ofile_queue(files[i]);
+			}
 		}
 		cmek_ofile_unref(files[i]);
 	}

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/crypto.h"
 #include "base/io.h"
@@ -21,6 +22,8 @@
 /* A file with this much held, or this many changed groups, is committed by its writer. */
 #define FILE_HELD_MAX (16u << 20)
 #define FILE_GROUPS_MAX 1024u
+/* A store file up to this size is never too large. */
+#define STORE_SIZE_SURE INT32_MAX
 
 /* One write (or zero-extension) inside the file's size, on its way through the groups. */
 struct span {
@@ -328,6 +331,17 @@ int cmek_content_make_room(struct cmek_ofile *file)
 	return cmek_content_commit(file);
 }
 
+/*
+ * Whether the store can have a file of this size; it must be known before a record promises it. A seek says so, and
+ * nobody uses the position. Every file system can do what is below the limit.
+ */
+static bool fits_store(const struct cmek_ofile *file, uint64_t size)
+{
+	uint64_t stored = cmek_stored_size(file->content->params.block_size, size);
+
+	return stored <= STORE_SIZE_SURE || size <= file->size || lseek(file->fd, (off_t)stored, SEEK_SET) >= 0;
+}
+
 int cmek_content_check_write(const struct cmek_ofile *file, uint64_t size)
 {
 	uint32_t block_size = file->content->params.block_size;
@@ -336,7 +350,7 @@ int cmek_content_check_write(const struct cmek_ofile *file, uint64_t size)
 		return -EROFS;
 	if (!file->writable)
 		return -EACCES;
-	return size > cmek_plain_size_max(block_size) ? -EFBIG : 0;
+	return size > cmek_plain_size_max(block_size) || !fits_store(file, size) ? -EFBIG : 0;
 }
 
 /* A write behind a short tail, which changes its length; file.lock held exclusively. */

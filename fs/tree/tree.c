@@ -252,6 +252,8 @@ int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, 
 		cmek_tree_lock_names(tree, &locks);
 		r = cmek_tree_place_find(tree, &place, &st);
 		if (r == 0)
+			r = cmek_tree_place_check_link(&place);
+		if (r == 0)
 			r = cmek_tree_enter(tree, &place, -1, &st, ret_entry);
 		cmek_tree_unlock(tree, &locks);
 	}

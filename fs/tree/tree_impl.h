@@ -118,6 +118,11 @@ void cmek_tree_place_put(struct cmek_tree *tree, struct cmek_tree_place *place);
 void cmek_tree_place_lock(struct cmek_tree_locks *locks, const struct cmek_tree_place *place);
 /* What is there: 0 and name set, or -ENOENT and name set to where it would be made. Names locked. */
 int cmek_tree_place_find(struct cmek_tree *tree, struct cmek_tree_place *place, struct cmek_store_stat *ret_stat);
+/*
+ * The link of the long name that was found: -EBADMSG when it is missing or another one. Listings don't show such an
+ * entry, nothing but damage makes one. Names locked.
+ */
+int cmek_tree_place_check_link(const struct cmek_tree_place *place);
 /* Makes the link of a long name (also heals a wrong one) / takes a link away after its entry. Names locked. */
 int cmek_tree_place_make_link(struct cmek_tree *tree, struct cmek_tree_place *place);
 void cmek_tree_place_drop_link(struct cmek_tree *tree, const struct cmek_tree_place *place);

@@ -332,6 +332,19 @@ int cmek_tree_place_find(struct cmek_tree *tree, struct cmek_tree_place *place, 
 	return r;
 }
 
+int cmek_tree_place_check_link(const struct cmek_tree_place *place)
+{
+	char text[CMEK_STORED_FORM_MAX + 2];
+	ssize_t n;
+
+	if (!place->name->link[0])
+		return 0;
+	n = cmek_store_readlink(place->dir.fd.fd, place->name->link, text, sizeof text);
+	if (n == -ENOENT || n == -EINVAL || n == -ENAMETOOLONG)
+		return -EBADMSG;
+	return n < 0 ? (int)n : strcmp(text, place->name->form) == 0 ? 0 : -EBADMSG;
+}
+
 int cmek_tree_place_make_link(struct cmek_tree *tree, struct cmek_tree_place *place)
 {
 	const struct cmek_stored_name *name = place->name;

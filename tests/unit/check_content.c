@@ -651,6 +651,35 @@ START_TEST(changes_reach_the_store_by_themselves)
 }
 END_TEST
 
+/* What can't be written of a file that is gone is forgotten, and what can't be written of another is told. */
+START_TEST(removed_and_unwritable)
+{
+	bool removed = _i / 2;
+	struct cmek_ofile *file;
+	uint8_t byte = 1;
+	struct volume v;
+	char path[128];
+
+	volume_start(&v, 4096, _i % 2);
+	cmek_ofile_close(file_open(&v, 1));
+	v.refuse_writes = true;
+	file = file_open(&v, 1);
+	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
+	snprintf(path, sizeof(path), "%s/1", v.dir);
+	if (removed)
+		ck_assert_int_eq(unlink(path), 0);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_commit_all(v.content) < 0, !removed);
+	ck_assert_int_gt(v.reports, 0);
+	if (!removed) {
+		ck_assert_int_lt(cmek_content_free(v.content), 0);
+		v.refuse_writes = false;
+		content_start(&v, false);
+	}
+	volume_stop(&v);
+}
+END_TEST
+
 START_TEST(read_only_changes_nothing)
 {
 	struct cmek_ofile *file;
@@ -716,6 +745,7 @@ int main(void)
 	tcase_add_loop_test(tc, write_backs_keep_times, 0, 2);
 	tcase_add_loop_test(tc, size_checked, 0, sizeof(size_rows) / sizeof(*size_rows));
 	tcase_add_loop_test(tc, changes_reach_the_store_by_themselves, 0, 2);
+	tcase_add_loop_test(tc, removed_and_unwritable, 0, 4);
 	tcase_add_loop_test(tc, read_only_changes_nothing, 0, 2);
 	tcase_add_loop_test(tc, longer_store_file_is_cut, 0, 2);
 	suite_add_tcase(suite, tc);

@@ -24,6 +24,7 @@ struct volume {
 	char dir[64];
 	uint32_t block_size;
 	bool journal;
+	bool refuse_writes; /* store files are opened so that writes to them fail */
 	int meta_fd, store_fd;
 	struct cmek_keyring *ring;
 	struct cmek_content *content;
@@ -39,7 +40,7 @@ static inline int host_open(void *arg, uint64_t node, bool write)
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/%llu", v->dir, (unsigned long long)node);
-	fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	fd = open(path, (write && !v->refuse_writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 
