@@ -1,0 +1,36 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# However many files the kernel knows, the descriptors of the storage daemon stay bounded; with CMEK_LONG=1 a million of
+# them, and the memory that each takes.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+need_root
+need_fuse
+need_cmekfs
+
+store=$T/store mnt=$T/mnt
+[ "$LONG" = 1 ] && n_dirs=500 n_files=2000 || n_dirs=20 n_files=150
+new_volume "$store"
+start "$store" "$mnt"
+pid=$(storage_pid "$store")
+resident() { awk '/^VmRSS:/ { print $2 }' "/proc/$pid/status"; }
+before=$(resident)
+$PYTHON - "$mnt" "$n_dirs" "$n_files" <<'END'
+import os, sys
+top, n_dirs, n_files = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+for d in range(n_dirs):
+    os.mkdir(f"{top}/{d}")
+    for i in range(n_files):
+        os.mknod(f"{top}/{d}/a-file-with-a-usual-name-{i}.dat")
+for d in range(0, n_dirs, 7):
+    assert len(os.listdir(f"{top}/{d}")) == n_files
+    os.stat(f"{top}/{d}/a-file-with-a-usual-name-{n_files - 1}.dat")
+END
+descriptors=$(find "/proc/$pid/fd" -type l | wc -l)
+say "$((n_dirs * n_files)) files, $descriptors descriptors, $(($(resident) - before)) KiB more memory"
+# A directory has one each, of other files there are 256 at most.
+[ "$descriptors" -lt $((n_dirs + 400)) ] || fail "too many descriptors"
+if [ "$LONG" = 1 ]; then
+	[ $((($(resident) - before) * 1024 / (n_dirs * n_files))) -lt 400 ] || fail "a node takes too much memory"
+fi
+stop "$store" "$mnt"
