@@ -143,7 +143,8 @@ static int find_records(struct cmek_replay_log *log, uint64_t seq, struct found 
 		free(found);
 		return r;
 	}
-	qsort(found, n, sizeof(*found), compare_found);
+	if (n > 0)
+		qsort(found, n, sizeof(*found), compare_found);
 	*ret_found = found;
 	*ret_n = n;
 	return 0;
