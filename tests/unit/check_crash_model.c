@@ -101,7 +101,8 @@ ssize_t __wrap_pwritev(int fd, const struct iovec *iov, int n, off_t off)
 	all = malloc(len + 1);
 	ck_assert_ptr_nonnull(all);
 	for (i = 0, len = 0; i < n; len += iov[i++].iov_len)
-		memcpy(all + len, iov[i].iov_base, iov[i].iov_len);
+		if (iov[i].iov_len > 0)
+			memcpy(all + len, iov[i].iov_base, iov[i].iov_len);
 	crash_record(&disk, fd, CRASH_WRITE, at, len, all);
 	free(all);
 	return __real_pwritev(fd, iov, n, off);
