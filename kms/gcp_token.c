@@ -34,6 +34,7 @@ struct cmek_gcp_token {
 	struct cmek_cloud *cloud;
 	char *impersonate;   /* NULL = nobody */
 	char *quota_project; /* NULL = not told */
+	bool quota_known;    /* it was looked for */
 	char *name;          /* in the token cache, NULL before the first token */
 	char who[256];       /* whose token was fetched last */
 };
@@ -456,7 +457,6 @@ static int fetch_by_file(const struct fetch *f, struct cmek_secret **ret_token, 
 {
 	struct cmek_secret *text = NULL;
 	struct cmek_json_at at;
-	const char *quota = NULL;
 	json_t *json = NULL;
 	int rc;
 
@@ -468,11 +468,7 @@ static int fetch_by_file(const struct fetch *f, struct cmek_secret **ret_token, 
 	if (rc < 0)
 		return rc;
 	at = cmek_json_root(json, f->file);
-	rc = text_or(&at, "quota_project_id", NULL, &quota, err);
-	if (rc == 0 && quota && !f->source->quota_project)
-		f->source->quota_project = strdup(quota); /* without it the key's project is asked to pay */
-	if (rc == 0)
-		rc = by_file(f->source, &at, false, ret_token, ret_expires, err);
+	rc = by_file(f->source, &at, false, ret_token, ret_expires, err);
 	json_decref(json);
 	return rc;
 }
@@ -524,16 +520,50 @@ static int name_token(struct cmek_gcp_token *source, const char *file, const cha
 	return 0;
 }
 
-static int read_quota_project(struct cmek_gcp_token *source, struct cmek_error *err)
+/* The project in a credentials file: malloced, NULL when it names none (or can't be read: fetching says why). */
+static char *quota_project_of(const char *file)
 {
+	struct cmek_secret *text = NULL;
+	const char *project = NULL;
+	char *found = NULL;
+	json_t *json = NULL;
+
+	if (cmek_cred_file_read(file, CREDENTIALS_MAX_BYTES, &text, NULL) < 0)
+		return NULL;
+	if (cmek_json_parse(cmek_secret_bytes(text, CMEK_KEY_TEXT), cmek_secret_len(text), file, &json, NULL) == 0)
+		project = json_string_value(json_object_get(json, "quota_project_id"));
+	if (project)
+		found = strdup(project);
+	json_decref(json);
+	cmek_secret_free(text);
+	return found;
+}
+
+/* A token from the cache does not tell it, so it is looked for apart, once a handle. */
+static int find_quota_project(struct cmek_gcp_token *source, const char *file, struct cmek_error *err)
+{
+	static const char alphabet[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:_";
 	const char *project = cmek_cloud_text(source->cloud, "quota_project");
 
+	if (source->quota_known)
+		return 0;
 	if (!project)
 		project = env("GOOGLE_CLOUD_QUOTA_PROJECT");
-	if (source->quota_project || !project)
-		return 0;
-	source->quota_project = strdup(project);
-	return source->quota_project ? 0 : cmek_error_sys(err, ENOMEM, "looking for credentials");
+	if (project)
+		source->quota_project = strdup(project);
+	else if (file)
+		source->quota_project = quota_project_of(file);
+	if (project && !source->quota_project)
+		return cmek_error_sys(err, ENOMEM, "looking for credentials");
+	/* It goes into a header. */
+	if (source->quota_project && strspn(source->quota_project, alphabet) != strlen(source->quota_project)) {
+		free(source->quota_project);
+		source->quota_project = NULL;
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "the quota project of these credentials is not the name of "
+								 "a project");
+	}
+	source->quota_known = true;
+	return 0;
 }
 
 int cmek_gcp_token_get(struct cmek_gcp_token *source, struct cmek_secret **ret_token, struct cmek_error *err)
@@ -549,7 +579,7 @@ int cmek_gcp_token_get(struct cmek_gcp_token *source, struct cmek_secret **ret_t
 	if (rc == 0)
 		rc = name_token(source, file, base, err);
 	if (rc == 0)
-		rc = read_quota_project(source, err);
+		rc = find_quota_project(source, file, err);
 	if (rc == 0) {
 		f.file = file;
 		f.base = base;

@@ -326,10 +326,31 @@ START_TEST(tokens_that_are_refused)
 }
 END_TEST
 
+#define USER "{\"type\": \"authorized_user\", \"client_id\": \"a\", \"client_secret\": \"b\", \"refresh_token\": \"c\", "
+
+START_TEST(who_pays)
+{
+	write_file(USER "\"quota_project_id\": \"payer\"}");
+	fake_says(&fake, 200, NULL, TOKEN("one"));
+	fake_says(&fake, 200, NULL, DECRYPTED("true"));
+	fake_says(&fake, 200, NULL, DECRYPTED("true"));
+	ck_assert_int_eq(unwrap(NULL), 0);
+	ck_assert_str_eq(fake.bodies[0], "grant_type=refresh_token&client_id=a&client_secret=b&refresh_token=c");
+	ck_assert_ptr_nonnull(strstr(fake.headers[1], "x-goog-user-project: payer\n"));
+	open_as(NULL); /* whose token is in the cache */
+	ck_assert_int_eq(unwrap(NULL), 0);
+	ck_assert_ptr_nonnull(strstr(fake.headers[2], "x-goog-user-project: payer\n"));
+	write_file(USER "\"quota_project_id\": \"a\\r\\nb: c\"}");
+	open_as(NULL);
+	ck_assert_int_eq(unwrap(NULL), -EINVAL);
+	ck_assert_int_eq(unwrap(NULL), -EINVAL);
+	ck_assert_uint_eq(fake.n_asked, 3);
+}
+END_TEST
+
 START_TEST(secrets_do_not_go_over_the_network_in_clear)
 {
-	write_file("{\"type\": \"authorized_user\", \"client_id\": \"a\", \"client_secret\": \"b\", \"refresh_token\": \"c\", "
-		   "\"token_uri\": \"http://example.com/token\"}");
+	write_file(USER "\"token_uri\": \"http://example.com/token\"}");
 	ck_assert_int_lt(unwrap(NULL), 0);
 	ck_assert_int_eq(err.kind, CMEK_E_USAGE);
 	ck_assert_uint_eq(fake.n_asked, 0);
@@ -353,6 +374,7 @@ int main(void)
 	tcase_add_test(tc, a_key_that_may_not_be_seen);
 	tcase_add_test(tc, acting_as_another_account);
 	tcase_add_loop_test(tc, tokens_that_are_refused, 0, UNIT_ROWS(token_rows));
+	tcase_add_test(tc, who_pays);
 	tcase_add_test(tc, secrets_do_not_go_over_the_network_in_clear);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
