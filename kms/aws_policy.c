@@ -102,7 +102,7 @@ static bool other_account(const struct cmek_aws *aws, const char *arn)
 {
 	char account[16] = "";
 
-	return arn && aws->key.account[0] && sscanf(arn, "arn:%*[^:]:%*[^:]:%*[^:]:%15[0-9]:", account) == 1 &&
+	return arn && aws->key.account[0] && sscanf(arn, "arn:%*[^:]:iam::%15[0-9]:", account) == 1 &&
 	       strcmp(account, aws->key.account) != 0;
 }
 
@@ -132,16 +132,20 @@ static void add_lines(FILE *f, const struct cmek_aws *aws, const struct cmek_kms
 int cmek_aws_policy(void *state, const struct cmek_kms_policy_wish *wish, struct cmek_kms_policy *ret_policy,
 		    struct cmek_error *err)
 {
-	static const char principal[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:/+=,.@_-";
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:/+=,.@_-";
 	struct cmek_aws *aws = state;
+	const char *const words[] = { wish->member, aws->role, aws->external_id };
 	struct cmek_aws_key key = aws->key;
 	char resource[CMEK_AWS_ARN_MAX];
 	size_t len = 0;
 	FILE *f;
 
 	/* It goes into commands that people paste into a shell. */
-	if (wish->member && wish->member[strspn(wish->member, principal)] != '\0')
-		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "'%.200s' is not the ARN of a user or role", wish->member);
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (words[i] && words[i][strspn(words[i], plain)] != '\0')
+			return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "'%.200s' is not the ARN of a user or role, or an external id",
+					      words[i]);
+	}
 	/* A policy names keys by their ARN. */
 	if (!key.region[0])
 		snprintf(key.region, sizeof(key.region), "%s", aws->client.region[0] ? aws->client.region : "*");

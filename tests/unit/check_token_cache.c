@@ -85,6 +85,18 @@ START_TEST(a_refused_token_is_forgotten)
 }
 END_TEST
 
+START_TEST(all_of_a_kind_are_forgotten)
+{
+	expect("aws a", 0, "token 1");
+	expect("gcp a", 0, "token 2");
+	expect("aws b", 0, "token 3");
+	cmek_token_forget_all(cache, "aws ");
+	expect("gcp a", 0, "token 2");
+	expect("aws a", 0, "token 4");
+	expect("aws b", 0, "token 5");
+}
+END_TEST
+
 START_TEST(some_never_expire)
 {
 	expires = INT64_MAX;
@@ -126,6 +138,7 @@ int main(void)
 	tcase_add_test(t, a_token_serves_until_it_is_old);
 	tcase_add_test(t, an_old_token_serves_while_no_new_one_comes);
 	tcase_add_test(t, a_refused_token_is_forgotten);
+	tcase_add_test(t, all_of_a_kind_are_forgotten);
 	tcase_add_test(t, some_never_expire);
 	tcase_add_test(t, a_short_life_still_serves_once);
 	tcase_add_test(t, many_names_do_not_pile_up);
