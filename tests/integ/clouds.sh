@@ -10,6 +10,7 @@ need_root
 need_fuse
 
 emulator_start
+aws_env
 gcp_env
 ibm_env
 store=$SHM/store mnt=$T/mnt log=$T/mnt.mount.log
@@ -18,8 +19,9 @@ gcp=projects/p1/locations/europe-west3/keyRings/r1/cryptoKeys/db
 "$CTL" key create gcp-kms://$gcp >/dev/null
 crn=$(emulate ibm '{"key": {"instance": "8e19aaff-df40-4623-bef2-86cb19a9d8bd", "account": "0123456789abcdef", "region": "eu-de"}}' |
 	sed 's/.*"crn": "\([^"]*\)".*/\1/')
-"$MKFS" --key gcp-kms://$gcp --key "$crn" --key local:offline "$store" >"$T/out"
-expect_text "slot 0 +$gcp" "slot 1 +$crn" "slot 2 +local:offline"
+"$CTL" key create aws-kms://alias/db >/dev/null
+"$MKFS" --key gcp-kms://$gcp --key "$crn" --key local:offline --key aws-kms://alias/db "$store" >"$T/out"
+expect_text "slot 0 +$gcp" "slot 1 +$crn" "slot 2 +local:offline" "slot 3 +arn:aws:kms:"
 
 opens() {
 	: >"$log"
@@ -46,7 +48,7 @@ stop "$store" "$mnt"
 say "the first slot that serves is the only one that is asked"
 emulate log DELETE >/dev/null
 opens
-if [ "$(asked decrypt)" -ne 1 ] || [ "$(asked unwrap)" -ne 0 ]; then fail "asked of others: $(emulate log)"; fi
+if [ "$(asked decrypt)" -ne 1 ] || [ "$(asked unwrap)" -ne 0 ] || [ "$(asked Decrypt)" -ne 0 ]; then fail "asked of others: $(emulate log)"; fi
 
 say "the first is denied, the second serves"
 emulate gcp '{"grant": "admin@p1.iam.gserviceaccount.com", "permissions": []}' >/dev/null
@@ -58,7 +60,8 @@ refused 10 -o slot=0
 expect_text "PERMISSION_DENIED"
 opens -o slot=1
 opens -o slot=2
-refused 3 -o slot=3
+opens -o slot=3
+refused 3 -o slot=4
 opens -o key="$crn"
 opens -o key=local:offline
 
@@ -69,6 +72,9 @@ told "slot 2 \(local:offline\) opened the volume" "slot 0 .*PERMISSION_DENIED.*s
 
 say "none serves: every one's reason, and the exit code of the first"
 "$CTL" key disable local:offline >/dev/null
+opens
+told "slot 3 \(arn:aws:kms:.*\) opened the volume"
+"$CTL" key disable aws-kms://alias/db >/dev/null
 refused 10
 expect_text "no key slot opens" "slot 0 .*PERMISSION_DENIED" "slot 1 .*the key is disabled" "slot 2 .*local:offline.* disabled"
 say "one that may pass by itself goes before a refusal"
