@@ -80,6 +80,20 @@ static const struct key ibm_keys[] = {
 	{ "key_ring", TEXT, 0, 0 },
 	{ NULL, TEXT, 0, 0 },
 };
+/* What a value of on_... may be is the watch's own to say. */
+static const struct key watch_keys[] = {
+	{ "interval", DURATION, 1, 86400 },
+	{ "retry", DURATION, 1, 86400 },
+	{ "grace", DURATION, 0, 30 * 86400 },
+	{ "on_throttled", TEXT, 0, 0 },
+	{ "on_unreachable", TEXT, 0, 0 },
+	{ "on_expired", TEXT, 0, 0 },
+	{ "on_denied", TEXT, 0, 0 },
+	{ "on_disabled", TEXT, 0, 0 },
+	{ "on_pending_deletion", TEXT, 0, 0 },
+	{ "on_destroyed", TEXT, 0, 0 },
+	{ NULL, TEXT, 0, 0 },
+};
 static const struct key volume_keys[] = {
 	{ "store", PATH, 0, 0 },
 	{ "key", TEXT, 0, 0 },
@@ -100,6 +114,7 @@ static const struct section {
 	{ "gcp", EITHER, gcp_keys },
 	{ "ibm", EITHER, ibm_keys },
 	{ "volume", NAMED, volume_keys },
+	{ "watch", PLAIN, watch_keys },
 };
 #define N_SECTIONS (sizeof(sections) / sizeof(sections[0]))
 

@@ -131,6 +131,7 @@ static void print_mount(const struct status *s)
 {
 	const json_t *content = json_object_get(s->mount.status, "content");
 	const json_t *journal = json_object_get(s->mount.status, "journal");
+	const json_t *watch = json_object_get(s->mount.status, "watch");
 
 	if (s->mount.fd < 0)
 		return;
@@ -139,6 +140,9 @@ static void print_mount(const struct status *s)
 	if (*text_of(s->mount.status, "locked_since"))
 		cmek_tool_say(s->tool, "             since %s: %s", text_of(s->mount.status, "locked_since"),
 			      text_of(s->mount.status, "lock_reason"));
+	if (json_is_object(watch))
+		cmek_tool_say(s->tool, "key watch:   %s since %s, the last good answer %s; policy: %s", text_of(watch, "state"),
+			      text_of(watch, "since"), text_of(watch, "last_good"), text_of(watch, "action"));
 	cmek_tool_say(s->tool, "files:       %lld in use, %lld with changes that wait to be written (%lld bytes, %.1f s)",
 		      (long long)number_of(content, "files"), (long long)number_of(content, "waiting_files"),
 		      (long long)number_of(content, "waiting_bytes"), json_number_value(json_object_get(content, "oldest_s")));

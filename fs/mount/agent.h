@@ -18,10 +18,20 @@
  */
 int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answered)(void *arg), void *arg);
 
+/* What a KMS says of a slot's key, as far as a mount is concerned. */
+struct cmek_agent_key {
+	enum cmek_kms_state state;
+	char primary_version[512]; /* "" = unknown */
+	int64_t deletion_date;     /* Unix seconds, 0 = none */
+};
+
 /* The asking end: an unwrapper over the socket, valid as long as link is. One thread at a time. */
 struct cmek_agent_link {
 	int sock;
 };
 struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link);
+/* The state of a slot's key. Kinds of cmek_kms_describe(). */
+int cmek_agent_describe(struct cmek_agent_link *link, const uint8_t volume[16], const struct cmek_slot *slot,
+			struct cmek_agent_key *ret_key, struct cmek_error *err);
 
 #endif

@@ -89,11 +89,19 @@ int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, st
 			  struct cmek_error *err)
 {
 	struct cmek_agent_link link = { d->agent };
+	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
+
+	return cmek_daemon_try_slots(d, header, &unwrapper, report, ret_ring, err);
+}
+
+int cmek_daemon_try_slots(struct daemon *d, struct cmek_volhdr_store *header, const struct cmek_unwrapper *unwrapper,
+			  struct cmek_report say, struct cmek_keyring **ret_ring, struct cmek_error *err)
+{
 	struct cmek_unlock_params params = {
-		.unwrapper = cmek_agent_unwrapper(&link),
+		.unwrapper = *unwrapper,
 		.key = d->opts->key_uri,
 		.slot = d->opts->slot,
-		.report = report,
+		.report = say,
 	};
 	struct cmek_registry *registry = NULL;
 	struct cmek_pins *pins = NULL;
@@ -273,6 +281,8 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	fd = *device_fd;
 	*device_fd = -1;
 	rc = cmek_session_new(fd, d->tree, d->content, &session_params, &d->session, err);
+	if (rc == 0 && !d->opts->watch.off)
+		rc = cmek_watcher_start(d, &d->watcher, err);
 	return rc == 0 ? serve_control(d, err) : rc;
 }
 
@@ -321,6 +331,7 @@ static int finish(struct daemon *d, struct cmek_error *err)
 		(void)shutdown(d->supervisor, SHUT_RD); /* wakes it; what we have to say can still be sent */
 		(void)pthread_join(d->listener, NULL);
 	}
+	cmek_watcher_stop(d->watcher);
 	cmek_control_free(d->control);
 	cmek_session_free(d->session);
 	rc = cmek_content_free(d->content);

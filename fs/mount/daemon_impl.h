@@ -13,6 +13,7 @@
 #include "fs/mount/opts.h"
 #include "fs/mount/session.h"
 #include "fs/tree/tree.h"
+#include "fs/volume/unlock.h"
 #include "fs/volume/volhdr_store.h"
 
 /*
@@ -40,6 +41,7 @@ struct daemon {
 	struct cmek_overlay *overlay; /* the journal's changes, where a read-only mount can't write them; mostly NULL */
 	struct cmek_session *session;
 	struct cmek_control *control;
+	struct cmek_watcher *watcher; /* NULL: none */
 	pthread_t listener;
 	bool listening;
 	atomic_bool ending; /* the session is over: what the listener hears is of no interest */
@@ -82,6 +84,21 @@ int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err);
 int cmek_daemon_reload_keys(struct daemon *d, uint16_t *ret_dek, struct cmek_error *err);
 /* "unlocked", "draining", "locked". */
 const char *cmek_lock_state_name(enum cmek_lock_state state);
+
+enum cmek_lock_state cmek_daemon_lock_state(struct daemon *d);
+/* The header as it is in the store now; mismatch as above. The caller closes it. */
+int cmek_daemon_read_header(struct daemon *d, struct cmek_volhdr_store **ret_header, struct cmek_error *err);
+/* daemon.c: an unlock by this unwrapper instead of the agent's, with the slots that this mount may use. */
+int cmek_daemon_try_slots(struct daemon *d, struct cmek_volhdr_store *header, const struct cmek_unwrapper *unwrapper,
+			  struct cmek_report say, struct cmek_keyring **ret_ring, struct cmek_error *err);
+
+/* watcher.c: the thread of the key watch (so: after the last fork). Stop closes the conversation with the agent. */
+struct cmek_watcher;
+int cmek_watcher_start(struct daemon *d, struct cmek_watcher **ret_watcher, struct cmek_error *err);
+void cmek_watcher_stop(struct cmek_watcher *w); /* NULL allowed */
+/* Somebody unlocked the volume: the keys are good as of now. NULL allowed. */
+void cmek_watcher_unlocked(struct cmek_watcher *w);
+json_t *cmek_watcher_json(struct cmek_watcher *w); /* of NULL: null */
 
 /* verbs.c: what the control socket understands; arg is the daemon. Ends with a zeroed row. */
 extern const struct cmek_control_verb cmek_daemon_verbs[];

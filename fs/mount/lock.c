@@ -29,6 +29,16 @@ const char *cmek_lock_state_name(enum cmek_lock_state state)
 	return names[state];
 }
 
+enum cmek_lock_state cmek_daemon_lock_state(struct daemon *d)
+{
+	enum cmek_lock_state state;
+
+	(void)pthread_mutex_lock(&d->state_lock);
+	state = d->lock_state;
+	(void)pthread_mutex_unlock(&d->state_lock);
+	return state;
+}
+
 static uint64_t now_ms(void)
 {
 	struct timespec ts;
@@ -133,9 +143,9 @@ int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, s
 }
 
 /* The header as it is in the store now. Our lock keeps others out, but the store may have been put back to an older state. */
-static int read_header(struct daemon *d, struct cmek_volhdr_store **ret_header, struct cmek_error *err)
+int cmek_daemon_read_header(struct daemon *d, struct cmek_volhdr_store **ret_header, struct cmek_error *err)
 {
-	const struct cmek_volhdr *now, *then = cmek_volhdr_store_header(d->header);
+	const struct cmek_volhdr *now, *then;
 	struct cmek_volhdr_store *header = NULL;
 	int fd = cmek_tree_open_store(d->tree, CMEK_NODE_ROOT, O_RDONLY | O_DIRECTORY), rc;
 
@@ -146,12 +156,15 @@ static int read_header(struct daemon *d, struct cmek_volhdr_store **ret_header, 
 	if (rc != 0)
 		return rc;
 	now = cmek_volhdr_store_header(header);
+	(void)pthread_mutex_lock(&d->header_lock);
+	then = cmek_volhdr_store_header(d->header);
 	if (memcmp(now->uuid, then->uuid, sizeof(now->uuid)) != 0)
 		rc = cmek_error_set(err, CMEK_E_MISMATCH, ESTALE, "%s: another volume's header is there now", d->opts->store);
 	else if (now->sequence < d->header_seen)
 		rc = cmek_error_set(err, CMEK_E_MISMATCH, ESTALE,
 				    "%s: the header has number %" PRIu64 ", it had %" PRIu64 ": it was put back to an older one",
 				    d->opts->store, now->sequence, d->header_seen);
+	(void)pthread_mutex_unlock(&d->header_lock);
 	if (rc != 0)
 		cmek_volhdr_store_close(header);
 	else
@@ -163,11 +176,8 @@ static int read_header(struct daemon *d, struct cmek_volhdr_store **ret_header, 
 static int open_anew(struct daemon *d, struct cmek_volhdr_store **ret_header, struct cmek_keyring **ret_ring,
 		     struct cmek_error *err)
 {
-	int rc;
+	int rc = cmek_daemon_read_header(d, ret_header, err);
 
-	(void)pthread_mutex_lock(&d->header_lock);
-	rc = read_header(d, ret_header, err);
-	(void)pthread_mutex_unlock(&d->header_lock);
 	return rc == 0 ? cmek_daemon_open_keys(d, *ret_header, ret_ring, err) : rc;
 }
 

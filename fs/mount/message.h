@@ -20,6 +20,7 @@ enum cmek_message_type {
 	CMEK_MSG_UP,           /* daemon: the kernel has been answered, the mount works */
 	CMEK_MSG_FAILED,       /* daemon or supervisor: gave up; kind, err and text say why */
 	CMEK_MSG_STOP,         /* supervisor: commit everything and leave */
+	CMEK_MSG_UNMOUNT,      /* daemon: take the mount away; who has files open keeps it until they are closed */
 };
 
 struct cmek_message {

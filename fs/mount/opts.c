@@ -40,6 +40,8 @@ enum verb {
 	COMMIT,
 	THREADS,
 	BYTES,
+	WATCH_OFF, /* n */
+	WATCH,     /* a key of cmek_watch_policy_set() behind "watch_" */
 };
 
 /* needs_value: the option is `name=VALUE`; otherwise it stands alone. field: offset of what TEXT and BYTES set. */
@@ -77,6 +79,19 @@ static const struct option_row option_table[] = {
 	{ "held_max", BYTES, true, 0, FIELD(held_max_bytes) },
 	{ "map_cache", BYTES, true, 0, FIELD(map_cache_bytes) },
 	{ "journal_size", BYTES, true, 0, FIELD(journal_bytes) },
+
+	{ "watch", WATCH_OFF, false, 0, 0 },
+	{ "nowatch", WATCH_OFF, false, 1, 0 },
+	{ "watch_interval", WATCH, true, 0, 0 },
+	{ "watch_retry", WATCH, true, 0, 0 },
+	{ "watch_grace", WATCH, true, 0, 0 },
+	{ "watch_on_throttled", WATCH, true, 0, 0 },
+	{ "watch_on_unreachable", WATCH, true, 0, 0 },
+	{ "watch_on_expired", WATCH, true, 0, 0 },
+	{ "watch_on_denied", WATCH, true, 0, 0 },
+	{ "watch_on_disabled", WATCH, true, 0, 0 },
+	{ "watch_on_pending_deletion", WATCH, true, 0, 0 },
+	{ "watch_on_destroyed", WATCH, true, 0, 0 },
 
 	{ "suid", KERNEL_FLAG, false, 0, 0 },
 	{ "nosuid", KERNEL_FLAG, false, 0, 0 },
@@ -126,6 +141,7 @@ static const char usage_text[] =
 	"       keystore=FILE, config=FILE, profile=NAME\n"
 	"       allow_other, noallow_other, allow_root\n"
 	"       commit=SECONDS, held_max=SIZE, map_cache=SIZE, max_threads=N\n"
+	"       nowatch, watch_interval=TIME, watch_grace=TIME, watch_on_STATE=ACTION, ...\n"
 	"       nojournal, journal_size=SIZE, salvage, nowriteback, unlocked_memory\n"
 	"       fsname=NAME\n"
 	"       suid, nosuid, dev, nodev, exec, noexec, sync, dirsync, noatime\n"
@@ -174,6 +190,22 @@ static int set_commit(struct cmek_mount_opts *opts, const struct option_row *row
 		return bad_value(row, value, "1 to 3600 seconds", err);
 	opts->commit_ms = (unsigned)s * 1000;
 	return 0;
+}
+
+/* Checked and kept, to be applied again behind the configuration, which is read later. */
+static int give_watch(struct cmek_mount_opts *opts, const struct option_row *row, const char *value,
+		      struct cmek_error *err)
+{
+	const char *key = row->name + strlen("watch_");
+	int rc = cmek_watch_policy_set(&opts->watch, key, value, err);
+	size_t i = 0;
+
+	if (rc != 0)
+		return rc;
+	while (opts->watch_given[i].key && opts->watch_given[i].key != key)
+		i++;
+	opts->watch_given[i].key = key;
+	return replace_text(&opts->watch_given[i].value, value, err);
 }
 
 static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row, const char *value,
@@ -228,6 +260,11 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 			return bad_value(row, value, "a size from 1M on, as in 64M", err);
 		memcpy((char *)opts + row->field, &n, sizeof(n));
 		return 0;
+	case WATCH_OFF:
+		opts->watch.off = row->n;
+		return 0;
+	case WATCH:
+		return give_watch(opts, row, value, err);
 	}
 	return 0;
 }
@@ -378,6 +415,7 @@ int cmek_mount_opts_parse(int argc, char **argv, bool is_root, struct cmek_mount
 	opts->journal = true;
 	opts->allow_other = is_root;
 	opts->log_level = CMEK_LOG_INFO;
+	cmek_watch_policy_init(&opts->watch);
 	rc = replace_text(&opts->kernel_flags, "", err);
 	if (rc == 0)
 		rc = parse_letters(opts, argc, argv, err);
@@ -427,6 +465,27 @@ static const char *find_volume(const struct cmek_mount_opts *opts, const struct 
 	return NULL;
 }
 
+/* What the configuration says of the watch, and over it what -o says. */
+static int configure_watch(struct cmek_mount_opts *opts, const struct cmek_conf *conf, struct cmek_error *err)
+{
+	static const char *const keys[] = { "interval", "retry", "grace", "on_throttled", "on_unreachable", "on_expired",
+					    "on_denied", "on_disabled", "on_pending_deletion", "on_destroyed" };
+	const char *value;
+	int rc = 0;
+	size_t i;
+
+	for (i = 0; rc == 0 && i < sizeof(keys) / sizeof(keys[0]); i++) {
+		value = cmek_conf_text(conf, "watch", NULL, keys[i]);
+		if (value)
+			rc = cmek_watch_policy_set(&opts->watch, keys[i], value, err);
+	}
+	for (i = 0; rc == 0 && i < sizeof(opts->watch_given) / sizeof(opts->watch_given[0]); i++) {
+		if (opts->watch_given[i].key)
+			rc = cmek_watch_policy_set(&opts->watch, opts->watch_given[i].key, opts->watch_given[i].value, err);
+	}
+	return rc;
+}
+
 int cmek_mount_opts_configure(struct cmek_mount_opts *opts, struct cmek_error *err)
 {
 	struct cmek_conf *conf = NULL;
@@ -435,8 +494,9 @@ int cmek_mount_opts_configure(struct cmek_mount_opts *opts, struct cmek_error *e
 
 	if (rc != 0)
 		return rc;
+	rc = configure_watch(opts, conf, err);
 	name = find_volume(opts, conf);
-	if (name) {
+	if (rc == 0 && name) {
 		key = cmek_conf_text(conf, "volume", name, "key");
 		profile = cmek_conf_text(conf, "volume", name, "profile");
 		if (key && !opts->key_uri)
@@ -523,6 +583,8 @@ int cmek_mount_opts_resolve(struct cmek_mount_opts *opts, struct cmek_error *err
 
 void cmek_mount_opts_free(struct cmek_mount_opts *opts)
 {
+	size_t i;
+
 	if (!opts)
 		return;
 	free(opts->store);
@@ -534,5 +596,7 @@ void cmek_mount_opts_free(struct cmek_mount_opts *opts)
 	free(opts->keystore_path);
 	free(opts->config_path);
 	free(opts->profile);
+	for (i = 0; i < sizeof(opts->watch_given) / sizeof(opts->watch_given[0]); i++)
+		free(opts->watch_given[i].value);
 	free(opts);
 }

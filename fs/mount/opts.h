@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "fs/mount/watch.h"
 
 /*
  * What the command line asks for, parsed: nothing behind this header looks at argv or at the text of -o again.
@@ -33,6 +34,12 @@ struct cmek_mount_opts {
 	bool allow_root;
 	bool unlocked_memory; /* keys may live in memory that is not locked */
 	enum cmek_log_level log_level;
+	struct cmek_watch_policy watch;
+	/* Of -o watch_*: these come before the configuration's. key: borrowed from a table, value: owned */
+	struct {
+		const char *key;
+		char *value;
+	} watch_given[CMEK_WATCH_STATES + 2];
 	unsigned commit_ms; /* 0 = default, so are the following */
 	unsigned max_threads;
 	uint64_t held_max_bytes;

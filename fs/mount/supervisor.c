@@ -383,6 +383,8 @@ static void hear_daemon(struct supervisor *s)
 		mount_now(s, &msg);
 	else if (msg.type == CMEK_MSG_UP && s->state == STARTING)
 		get_ready(s);
+	else if (msg.type == CMEK_MSG_UNMOUNT && s->state == RUNNING && s->unmounter <= 0)
+		s->unmounter = cmek_mountpoint_unmount(&s->mount, CMEK_UNMOUNT_ORDERLY);
 }
 
 static void start_unmounting(struct supervisor *s, int sig)

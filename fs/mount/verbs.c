@@ -129,8 +129,10 @@ static int verb_status(void *arg, const struct cmek_json_at *request, json_t **r
 				d->read_only || cmek_content_failed(d->content) < 0, "since", time_json(d->since), "volume",
 				header_json(d), "content", content_json(&status), "journal", journal_json(&status),
 				"requests", requests_json(d));
-	if (*ret_result)
+	if (*ret_result) {
 		add_state(d, *ret_result);
+		json_object_set_new(*ret_result, "watch", cmek_watcher_json(d->watcher));
+	}
 	return *ret_result ? 0 : no_memory(err);
 }
 
@@ -167,9 +169,14 @@ static int verb_lock(void *arg, const struct cmek_json_at *request, json_t **ret
 
 static int verb_unlock(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
 {
+	struct daemon *d = arg;
+	int rc = cmek_daemon_unlock(d, err);
+
 	(void)request;
 	(void)ret_result;
-	return cmek_daemon_unlock(arg, err);
+	if (rc == 0)
+		cmek_watcher_unlocked(d->watcher);
+	return rc;
 }
 
 static int verb_reload_keys(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)

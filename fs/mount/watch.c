@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The state machine of the key watch, and its policy as people write it. It must not know how a KMS is asked, nor how
+ * a mount is locked.
+ */
+#include "config.h"
+
+#include "fs/mount/watch.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+
+#define INTERVAL_S 60
+#define RETRY_S 10
+#define GRACE_S 300
+#define INTERVAL_MAX_S 86400
+#define GRACE_MAX_S (30 * 86400)
+/* Throttled, the interval doubles with each answer, up to this much of it. */
+#define BACKOFF_MAX 32
+
+static const char *const state_names[CMEK_WATCH_STATES] = {
+	[CMEK_WATCH_HEALTHY] = "healthy",
+	[CMEK_WATCH_THROTTLED] = "throttled",
+	[CMEK_WATCH_UNREACHABLE] = "unreachable",
+	[CMEK_WATCH_EXPIRED] = "expired",
+	[CMEK_WATCH_DENIED] = "denied",
+	[CMEK_WATCH_DISABLED] = "disabled",
+	[CMEK_WATCH_PENDING_DELETION] = "pending-deletion",
+	[CMEK_WATCH_DESTROYED] = "destroyed",
+};
+static const char *const action_names[] = { "ignore", "lock", "unmount" };
+
+const char *cmek_watch_state_name(enum cmek_watch_state state)
+{
+	return state_names[state];
+}
+
+const char *cmek_watch_action_name(enum cmek_watch_action action)
+{
+	return action_names[action];
+}
+
+enum cmek_watch_state cmek_watch_state_of(enum cmek_kind kind)
+{
+	switch (kind) {
+	case CMEK_E_THROTTLED:
+		return CMEK_WATCH_THROTTLED;
+	case CMEK_E_EXPIRED:
+		return CMEK_WATCH_EXPIRED;
+	case CMEK_E_KEY_DISABLED:
+		return CMEK_WATCH_DISABLED;
+	case CMEK_E_PENDING_DELETION:
+		return CMEK_WATCH_PENDING_DELETION;
+	case CMEK_E_KEY_DESTROYED:
+		return CMEK_WATCH_DESTROYED;
+	/* The service answers, and does not give the key. A key that is not found may be hidden, or in another place. */
+	case CMEK_E_DENIED:
+	case CMEK_E_NOT_FOUND:
+	case CMEK_E_MISMATCH:
+	case CMEK_E_TAMPERED:
+		return CMEK_WATCH_DENIED;
+	/* No answer, or none that says anything of the key. */
+	default:
+		return CMEK_WATCH_UNREACHABLE;
+	}
+}
+
+void cmek_watch_policy_init(struct cmek_watch_policy *policy)
+{
+	memset(policy, 0, sizeof(*policy));
+	policy->interval_s = INTERVAL_S;
+	policy->retry_s = RETRY_S;
+	policy->grace_s = GRACE_S;
+	policy->on[CMEK_WATCH_DENIED].action = CMEK_WATCH_LOCK;
+	policy->on[CMEK_WATCH_DISABLED].action = CMEK_WATCH_LOCK;
+	policy->on[CMEK_WATCH_PENDING_DELETION].action = CMEK_WATCH_LOCK;
+	policy->on[CMEK_WATCH_DESTROYED].action = CMEK_WATCH_LOCK;
+}
+
+static int bad(const char *key, const char *value, const char *expected, struct cmek_error *err)
+{
+	return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "watch: %s = %s: expected %s", key, value, expected);
+}
+
+static int set_seconds(uint32_t *to, uint64_t min_s, uint64_t max_s, const char *key, const char *value,
+		       struct cmek_error *err)
+{
+	uint64_t s;
+
+	if (cmek_parse_duration(value, &s) != 0 || s < min_s || s > max_s)
+		return bad(key, value, "a time, as in 30s, 5m or 2h", err);
+	*to = (uint32_t)s;
+	return 0;
+}
+
+/* state: as in "on_pending_deletion", behind the underscore. */
+static int find_state(const char *state)
+{
+	size_t k;
+	int i;
+
+	for (i = CMEK_WATCH_HEALTHY + 1; i < CMEK_WATCH_STATES; i++) {
+		for (k = 0; state[k] && (state[k] == '_' ? '-' : state[k]) == state_names[i][k]; k++)
+			;
+		if (!state[k] && !state_names[i][k])
+			return i;
+	}
+	return -1;
+}
+
+static int set_action(struct cmek_watch_policy *policy, int state, const char *key, const char *value,
+		      struct cmek_error *err)
+{
+	static const char expected[] = "ignore, lock or unmount, with a grace of its own as in lock:2h";
+	size_t len = strcspn(value, ":"), i;
+	int rc = -EINVAL;
+
+	for (i = 0; i < sizeof(action_names) / sizeof(action_names[0]); i++) {
+		if (strlen(action_names[i]) != len || strncmp(action_names[i], value, len) != 0)
+			continue;
+		policy->on[state].action = (enum cmek_watch_action)i;
+		policy->on[state].own_grace = value[len] == ':';
+		rc = 0;
+	}
+	if (rc != 0)
+		return bad(key, value, expected, err);
+	return value[len] == ':' ? set_seconds(&policy->on[state].grace_s, 0, GRACE_MAX_S, key, value + len + 1, err) : 0;
+}
+
+int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, const char *value, struct cmek_error *err)
+{
+	int state;
+
+	if (!strcmp(key, "interval"))
+		return set_seconds(&policy->interval_s, 1, INTERVAL_MAX_S, key, value, err);
+	if (!strcmp(key, "retry"))
+		return set_seconds(&policy->retry_s, 1, INTERVAL_MAX_S, key, value, err);
+	if (!strcmp(key, "grace"))
+		return set_seconds(&policy->grace_s, 0, GRACE_MAX_S, key, value, err);
+	state = strncmp(key, "on_", 3) == 0 ? find_state(key + 3) : -1;
+	if (state < 0)
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "watch: there is no %s", key);
+	return set_action(policy, state, key, value, err);
+}
+
+/* ---- the machine ---- */
+
+void cmek_watch_init(struct cmek_watch *watch, const struct cmek_watch_policy *policy, uint64_t now_ms)
+{
+	memset(watch, 0, sizeof(*watch));
+	watch->policy = *policy;
+	watch->since_ms = watch->good_ms = watch->act_ms = now_ms;
+}
+
+static bool is_acted_on(const struct cmek_watch *watch, enum cmek_watch_state state)
+{
+	return watch->policy.on[state].action != CMEK_WATCH_IGNORE;
+}
+
+bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, uint64_t now_ms)
+{
+	bool again = state == watch->heard || state == CMEK_WATCH_DESTROYED;
+
+	watch->heard = state;
+	watch->n_throttled = state == CMEK_WATCH_THROTTLED ? watch->n_throttled + 1 : 0;
+	if (state == CMEK_WATCH_HEALTHY)
+		watch->good_ms = now_ms;
+	if (!again || state == watch->state)
+		return false;
+	if (!is_acted_on(watch, watch->state))
+		watch->act_ms = now_ms;
+	watch->state = state;
+	watch->since_ms = now_ms;
+	return true;
+}
+
+/* When the state's action is due. */
+static uint64_t due_ms(const struct cmek_watch *watch)
+{
+	uint32_t grace_s = watch->policy.on[watch->state].own_grace ? watch->policy.on[watch->state].grace_s :
+								      watch->policy.grace_s;
+
+	return watch->act_ms + (uint64_t)grace_s * 1000;
+}
+
+enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t now_ms)
+{
+	/* An answer that says that all is well may be the first of two. */
+	if (!is_acted_on(watch, watch->state) || watch->heard == CMEK_WATCH_HEALTHY || now_ms < due_ms(watch))
+		return CMEK_WATCH_IGNORE;
+	return watch->policy.on[watch->state].action;
+}
+
+uint64_t cmek_watch_wait_ms(const struct cmek_watch *watch, uint64_t now_ms, uint32_t dice)
+{
+	bool healthy = watch->state == CMEK_WATCH_HEALTHY && watch->heard == CMEK_WATCH_HEALTHY;
+	uint64_t ms = (uint64_t)(healthy ? watch->policy.interval_s : watch->policy.retry_s) * 1000, factor = 1, due;
+	unsigned i;
+
+	for (i = 1; i < watch->n_throttled && factor < BACKOFF_MAX; i++)
+		factor *= 2;
+	ms *= factor;
+	ms = ms - ms / 10 + ms / 5 * (dice % 1000) / 1000;
+	due = due_ms(watch);
+	if (is_acted_on(watch, watch->state) && now_ms < due && due - now_ms < ms)
+		ms = due - now_ms;
+	return ms;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef CMEK_MOUNT_WATCH_H
+#define CMEK_MOUNT_WATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/*
+ * What becomes of a mount when its keys change in their KMS: from answers of the KMS to states, from states to actions.
+ * No I/O, no clock, no threads: who asks and who acts is fs/mount/watcher.c. One thread at a time per watch.
+ *
+ * The states are in the order of how likely they pass by themselves; a volume with several slots is in the first state
+ * that one of them is in.
+ */
+enum cmek_watch_state {
+	CMEK_WATCH_HEALTHY,
+	CMEK_WATCH_THROTTLED,
+	CMEK_WATCH_UNREACHABLE,
+	CMEK_WATCH_EXPIRED, /* the credentials */
+	CMEK_WATCH_DENIED,
+	CMEK_WATCH_DISABLED,
+	CMEK_WATCH_PENDING_DELETION,
+	CMEK_WATCH_DESTROYED,
+	CMEK_WATCH_STATES,
+};
+const char *cmek_watch_state_name(enum cmek_watch_state state); /* "healthy", "pending-deletion", ... */
+/* The state that an error of a KMS stands for. kind: not CMEK_E_NONE. */
+enum cmek_watch_state cmek_watch_state_of(enum cmek_kind kind);
+
+enum cmek_watch_action { CMEK_WATCH_IGNORE, CMEK_WATCH_LOCK, CMEK_WATCH_UNMOUNT };
+const char *cmek_watch_action_name(enum cmek_watch_action action);
+
+struct cmek_watch_policy {
+	bool off;
+	uint32_t interval_s; /* between questions while healthy */
+	uint32_t retry_s;    /* and while not */
+	uint32_t grace_s;    /* from a state to its action, for those that have none of their own */
+	struct {
+		enum cmek_watch_action action;
+		uint32_t grace_s;
+		bool own_grace;
+	} on[CMEK_WATCH_STATES];
+};
+
+/* 60 s, 10 s, 5 min; lock for denied, disabled, pending-deletion and destroyed, ignore for the others. */
+void cmek_watch_policy_init(struct cmek_watch_policy *policy);
+/*
+ * Sets one key as the configuration and -o spell it: "interval", "retry", "grace" (durations), "on_STATE" ("ignore", "lock",
+ * "unmount", with a grace of its own: "lock:2h"; hyphens of the state are underscores). Kind usage, -EINVAL.
+ */
+int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, const char *value, struct cmek_error *err);
+
+struct cmek_watch {
+	struct cmek_watch_policy policy;
+	enum cmek_watch_state state, heard; /* heard: the last answer, which becomes the state when it comes again */
+	uint64_t since_ms;                  /* the state's */
+	uint64_t act_ms;                    /* when grace began, see cmek_watch_due() */
+	uint64_t good_ms;                   /* the last healthy answer */
+	unsigned n_throttled;               /* answers in a row */
+};
+
+/* Healthy, as of now: the keys have just been had. */
+void cmek_watch_init(struct cmek_watch *watch, const struct cmek_watch_policy *policy, uint64_t now_ms);
+/*
+ * An answer. A state needs two equal ones, but for destroyed, which nobody takes back. True: the state has changed. Grace goes on
+ * when a state that is acted on follows another one.
+ */
+bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, uint64_t now_ms);
+/* What the state wants done, once its grace has passed, else CMEK_WATCH_IGNORE. */
+enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t now_ms);
+/*
+ * How long until the next question: the interval, up to a tenth more or less by dice (any number); longer each time while
+ * throttled; never beyond the end of a grace.
+ */
+uint64_t cmek_watch_wait_ms(const struct cmek_watch *watch, uint64_t now_ms, uint32_t dice);
+
+#endif

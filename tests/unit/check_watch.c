@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The key watch's state machine, second by second, and its policy as it is written. */
+#include "config.h"
+
+#include "fs/mount/watch.h"
+#include "tests/unit/unit.h"
+
+#define S(n) ((uint64_t)(n) * 1000)
+
+static const struct policy_row {
+	const char *key, *value;
+	bool good;
+} policy_rows[] = {
+	{ "interval", "30s", true },
+	{ "interval", "0", false },
+	{ "interval", "2d", false },
+	{ "retry", "5", true },
+	{ "grace", "0s", true },
+	{ "grace", "soon", false },
+	{ "on_denied", "ignore", true },
+	{ "on_unreachable", "lock:2h", true },
+	{ "on_pending_deletion", "unmount", true },
+	{ "on_destroyed", "lock:0s", true },
+	{ "on_denied", "lock:", false },
+	{ "on_denied", "lock:x", false },
+	{ "on_denied", "", false },
+	{ "on_denied", "lockx", false },
+	{ "on_denied", "read-only", false },
+	{ "on_healthy", "lock", false },
+	{ "on_", "lock", false },
+	{ "on_denied_", "lock", false },
+	{ "nonsense", "1", false },
+};
+
+START_TEST(test_policy_forms)
+{
+	const struct policy_row *row = policy_rows + _i;
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_watch_policy policy;
+	int rc;
+
+	cmek_watch_policy_init(&policy);
+	rc = cmek_watch_policy_set(&policy, row->key, row->value, &err);
+	ck_assert_msg((rc == 0) == row->good, "%s=%s: %d %s", row->key, row->value, rc, err.text);
+	ck_assert(rc == 0 || err.kind == CMEK_E_USAGE);
+}
+END_TEST
+
+static struct cmek_watch w;
+
+static void setup(void)
+{
+	struct cmek_watch_policy policy;
+
+	cmek_watch_policy_init(&policy);
+	cmek_watch_init(&w, &policy, S(1000));
+}
+
+/* Two answers make a state, grace begins with it, and what is due is due until the state goes. */
+START_TEST(test_lock_after_grace)
+{
+	ck_assert(!cmek_watch_answer(&w, CMEK_WATCH_HEALTHY, S(1010)));
+	ck_assert(!cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(1020)));
+	ck_assert(cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(1030)));
+	ck_assert_int_eq(w.state, CMEK_WATCH_DISABLED);
+	ck_assert_int_eq(cmek_watch_due(&w, S(1329)), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(1330)), CMEK_WATCH_LOCK);
+	ck_assert(!cmek_watch_answer(&w, CMEK_WATCH_HEALTHY, S(1340)));
+	ck_assert_int_eq(cmek_watch_due(&w, S(1341)), CMEK_WATCH_IGNORE);
+	ck_assert(cmek_watch_answer(&w, CMEK_WATCH_HEALTHY, S(1350)));
+	ck_assert_int_eq(w.state, CMEK_WATCH_HEALTHY);
+	ck_assert_int_eq(cmek_watch_due(&w, S(9999)), CMEK_WATCH_IGNORE);
+	ck_assert_uint_eq(w.good_ms, S(1350));
+}
+END_TEST
+
+START_TEST(test_one_answer_is_none)
+{
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		ck_assert(!cmek_watch_answer(&w, i % 2 ? CMEK_WATCH_DENIED : CMEK_WATCH_UNREACHABLE, S(1010 + i)));
+		ck_assert_int_eq(w.state, CMEK_WATCH_HEALTHY);
+	}
+	/* but for what nobody takes back */
+	ck_assert(cmek_watch_answer(&w, CMEK_WATCH_DESTROYED, S(1030)));
+	ck_assert_int_eq(w.state, CMEK_WATCH_DESTROYED);
+}
+END_TEST
+
+/* From one state that is acted on to another grace goes on; what was ignored counts for nothing. */
+START_TEST(test_grace_goes_on)
+{
+	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1010));
+	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1020));
+	ck_assert_int_eq(cmek_watch_due(&w, S(100000)), CMEK_WATCH_IGNORE);
+	cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(5000));
+	cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(5010));
+	ck_assert_int_eq(cmek_watch_due(&w, S(5020)), CMEK_WATCH_IGNORE);
+	cmek_watch_answer(&w, CMEK_WATCH_PENDING_DELETION, S(5100));
+	cmek_watch_answer(&w, CMEK_WATCH_PENDING_DELETION, S(5110));
+	ck_assert_int_eq(cmek_watch_due(&w, S(5309)), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(5310)), CMEK_WATCH_LOCK);
+}
+END_TEST
+
+START_TEST(test_own_grace)
+{
+	struct cmek_watch_policy policy = w.policy;
+
+	ck_assert_int_eq(cmek_watch_policy_set(&policy, "on_unreachable", "unmount:1h", NULL), 0);
+	cmek_watch_init(&w, &policy, S(1000));
+	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1010));
+	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1020));
+	ck_assert_int_eq(cmek_watch_due(&w, S(4619)), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(4620)), CMEK_WATCH_UNMOUNT);
+}
+END_TEST
+
+START_TEST(test_waits)
+{
+	uint64_t ms, before = 0;
+	uint32_t dice;
+	int i;
+
+	for (dice = 0; dice < 5000; dice += 7) {
+		ms = cmek_watch_wait_ms(&w, S(1000), dice);
+		ck_assert(ms >= S(54) && ms <= S(66));
+	}
+	cmek_watch_answer(&w, CMEK_WATCH_DENIED, S(1010));
+	ms = cmek_watch_wait_ms(&w, S(1010), 500);
+	ck_assert(ms >= S(9) && ms <= S(11));
+	/* Not past the end of a grace. */
+	cmek_watch_answer(&w, CMEK_WATCH_DENIED, S(1020));
+	ck_assert_uint_eq(cmek_watch_wait_ms(&w, S(1318), 500), S(2));
+	ms = cmek_watch_wait_ms(&w, S(1320), 500);
+	ck_assert(ms >= S(9) && ms <= S(11));
+	for (i = 0; i < 40; i++) {
+		cmek_watch_answer(&w, CMEK_WATCH_THROTTLED, S(2000 + i));
+		ms = cmek_watch_wait_ms(&w, S(2000 + i), 500);
+		ck_assert(ms >= before && ms <= S(352));
+		before = ms;
+	}
+	ck_assert_uint_ge(before, S(288));
+}
+END_TEST
+
+START_TEST(test_kinds)
+{
+	int kind;
+
+	for (kind = CMEK_E_NONE + 1; kind < CMEK_E_KIND_MAX; kind++)
+		ck_assert_int_ne(cmek_watch_state_of((enum cmek_kind)kind), CMEK_WATCH_HEALTHY);
+	ck_assert_int_eq(cmek_watch_state_of(CMEK_E_KEY_DISABLED), CMEK_WATCH_DISABLED);
+	ck_assert_int_eq(cmek_watch_state_of(CMEK_E_SYSTEM), CMEK_WATCH_UNREACHABLE);
+	ck_assert_str_eq(cmek_watch_state_name(CMEK_WATCH_PENDING_DELETION), "pending-deletion");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("watch");
+	TCase *tc = tcase_create("watch");
+
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_add_loop_test(tc, test_policy_forms, 0, UNIT_ROWS(policy_rows));
+	tcase_add_test(tc, test_lock_after_grace);
+	tcase_add_test(tc, test_one_answer_is_none);
+	tcase_add_test(tc, test_grace_goes_on);
+	tcase_add_test(tc, test_own_grace);
+	tcase_add_test(tc, test_waits);
+	tcase_add_test(tc, test_kinds);
+	suite_add_tcase(s, tc);
+	return unit_run(s);
+}
