@@ -39,6 +39,7 @@ struct place {
 	char *plain;   /* as users see it, NULL = unknown */
 	bool has_id;
 	struct cmek_dir_id id;
+	bool leave; /* no name of it opens: its id or the header is at fault, its entries stay where they are */
 	char **names;
 	size_t n_names;
 };
@@ -86,7 +87,8 @@ static void tell_entry(struct walk *walk, const struct place *place, const char 
 	bool fixed = false;
 
 	walk->unsure = true;
-	if (cmek_fsck_may_fix(&walk->fsck->findings, code) && cmek_fsck_row(code)->repair == CMEK_FSCK_QUARANTINE)
+	if (!place->leave && cmek_fsck_may_fix(&walk->fsck->findings, code) &&
+	    cmek_fsck_row(code)->repair == CMEK_FSCK_QUARANTINE)
 		fixed = !cmek_fsck_quarantine(walk->fsck, place->fd, name, lost);
 	cmek_fsck_tell(&walk->fsck->findings, code, stored ? stored : name, plain, fixed, what || fixed ? "%s%s%s" : NULL,
 		       what ? what : "", what && fixed ? space : "", fixed ? lost : "");
@@ -230,11 +232,27 @@ static bool check_name(struct walk *walk, const struct place *place, const struc
 	if (walk->visit)
 		return false;
 	tell_entry(walk, place, name, code, NULL, NULL);
-	if (is_long && cmek_fsck_may_fix(&walk->fsck->findings, code)) {
+	if (is_long && !place->leave && cmek_fsck_may_fix(&walk->fsck->findings, code)) {
 		cmek_name_link_of(name, link);
 		(void)unlinkat(place->fd, link, 0); /* it has no entry any more; the next run tells if it stays */
 	}
 	return false;
+}
+
+/* Whether there are several names and none of them opens. */
+static bool none_opens(struct walk *walk, const struct place *place, const struct cmek_secret *key)
+{
+	char plain[CMEK_PLAIN_NAME_MAX + 1];
+	size_t i, n = 0;
+
+	for (i = 0; i < place->n_names; i++) {
+		if (cmek_name_kind(place->names[i]) != CMEK_STORE_NAME_SHORT)
+			continue;
+		if (!decrypt(walk, place, key, place->names[i], plain))
+			return false;
+		n++;
+	}
+	return n > 1;
 }
 
 /* The link of a long name; its entry, if it has one, is checked on its own. */
@@ -473,6 +491,7 @@ static int walk_place(struct walk *walk, struct place *place, const struct place
 		free(place->plain);
 		place->plain = NULL;
 	}
+	place->leave = key && none_opens(walk, place, key);
 	for (ret = 0, i = 0; !ret && i < place->n_names; i++)
 		ret = handle_name(walk, place, key, place->names[i], err);
 	return ret;
