@@ -106,17 +106,28 @@ static int binding(struct flight *f, struct cmek_preflight_step *step)
 	return 0;
 }
 
+/* What a volume does without: all of it, or what it is not permitted. */
+enum need { CURIOSITY, IF_PERMITTED, ALWAYS };
+
 static const struct {
 	const char *name;
 	int (*take)(struct flight *f, struct cmek_preflight_step *step);
-	bool needed;
+	enum need need;
 } steps[CMEK_PREFLIGHT_STEPS] = {
-	{ "identity", identity, false },
-	{ "describe", describe, false },
-	{ "wrap", wrap, true },
-	{ "unwrap", unwrap, true },
-	{ "binding", binding, true },
+	{ "identity", identity, CURIOSITY }, /* another service tells it, which need not be reachable */
+	{ "describe", describe, IF_PERMITTED },
+	{ "wrap", wrap, ALWAYS },
+	{ "unwrap", unwrap, ALWAYS },
+	{ "binding", binding, ALWAYS },
 };
+
+/* Without credentials at all (ENOKEY) nothing can be permitted. */
+static bool left_out(enum need need, const struct cmek_error *err)
+{
+	bool forbidden = err->kind == CMEK_E_UNSUPPORTED || (err->kind == CMEK_E_DENIED && err->err == EACCES);
+
+	return need == CURIOSITY || (need == IF_PERMITTED && forbidden);
+}
 
 int cmek_kms_preflight(struct cmek_kms *kms, const struct cmek_kms_context *ctx, struct cmek_preflight *ret_preflight,
 		       struct cmek_error *err)
@@ -134,9 +145,7 @@ int cmek_kms_preflight(struct cmek_kms *kms, const struct cmek_kms_context *ctx,
 		step->ms = (unsigned)(now_ms() - begin);
 		if (rc == 0)
 			continue;
-		/* What may be forbidden: without credentials at all (ENOKEY) nothing behind it can succeed either. */
-		if (!steps[i].needed && (step->error.kind == CMEK_E_UNSUPPORTED ||
-					 (step->error.kind == CMEK_E_DENIED && step->error.err == EACCES))) {
+		if (left_out(steps[i].need, &step->error)) {
 			step->result = CMEK_PREFLIGHT_LEFT_OUT;
 			rc = 0;
 		} else {

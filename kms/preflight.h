@@ -10,7 +10,7 @@
  */
 enum cmek_preflight_result {
 	CMEK_PREFLIGHT_OK,
-	CMEK_PREFLIGHT_LEFT_OUT, /* not permitted, or the service can't: a volume does without */
+	CMEK_PREFLIGHT_LEFT_OUT, /* not permitted or not to be had: a volume does without */
 	CMEK_PREFLIGHT_FAILED,   /* a volume needs it; the steps behind it were not tried */
 };
 

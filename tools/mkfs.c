@@ -211,7 +211,8 @@ static int try_key(struct mkfs *m, unsigned i, struct cmek_error *err)
 		return 0;
 	memcpy(ctx.volume, m->uuid, sizeof(ctx.volume));
 	ret = cmek_kms_preflight(m->keys[i].kms, &ctx, &preflight, err);
-	if (ret && preflight.n > 1) {
+	/* If not even the first step went well, there is nothing to tell but the error. */
+	if (ret && preflight.steps[0].result == CMEK_PREFLIGHT_OK) {
 		fprintf(stderr, "%s: trying %s:\n", m->tool.program, m->keys[i].uri);
 		cmek_tool_preflight_print(stderr, &preflight);
 	}

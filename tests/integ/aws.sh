@@ -55,6 +55,11 @@ say "a dry run"
 "$CTL" slot test "$key" >"$T/out"
 expect_text "^identity +ok .*user/admin \\(the environment\\)" "^describe +ok .*$arn: enabled" "^wrap +ok" "^unwrap +ok" "^binding +ok"
 
+fault '{"kind": "reset", "operation": "GetCallerIdentity"}' # STS need not be reachable
+"$CTL" slot test "$key" >"$T/out"
+expect_text "^identity +left-out" "^binding +ok"
+no_faults
+
 say "a volume's section in the configuration"
 printf '[volume db]\nstore = %s\nkey = %s\nprofile = p\n[aws p]\nregion = eu-central-1\n' "$store" "$arn" >"$CMEKFS_CONFIG"
 opens
