@@ -15,7 +15,7 @@
 #include "base/io.h"
 #include "fs/content/ofile.h"
 
-enum { FILE_BUCKETS = 1 << 14 };
+enum { FILE_BUCKETS = 1 << 14, TICK_MAX_NS = 10000000 };
 
 static struct cmek_ofile **bucket_of(struct cmek_content *content, uint64_t node)
 {
@@ -498,10 +498,26 @@ void cmek_ofile_set_mtime(struct cmek_ofile *file, struct timespec mtime)
 	cmek_ofile_queue(file);
 }
 
+/* Whether a is later than b, and by less than a tick of the coarse clock. */
+static bool is_just_after(const struct timespec *a, const struct timespec *b)
+{
+	int64_t ns = (int64_t)(a->tv_sec - b->tv_sec);
+
+	if (ns < 0 || ns > 1)
+		return false;
+	ns = ns * 1000000000 + a->tv_nsec - b->tv_nsec;
+	return ns > 0 && ns <= TICK_MAX_NS;
+}
+
 void cmek_ofile_touch(struct cmek_ofile *file)
 {
 	struct timespec now;
 
 	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); /* can't fail; the clock that store file systems use */
-	set_mtime(file, now);
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	/* The kernel has finer times where somebody looks, and does not send again what it has sent: no step back. */
+	if (!file->mtime_valid || !is_just_after(&file->mtime, &now))
+		file->mtime = now;
+	file->mtime_valid = file->mtime_dirty = true;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
 }

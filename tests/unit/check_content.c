@@ -564,6 +564,31 @@ START_TEST(times_stay)
 }
 END_TEST
 
+/* The kernel's times are finer than ours: one that is just ahead is not taken back by a change, one of the future is. */
+START_TEST(times_make_no_step_back)
+{
+	struct timespec set, got;
+	struct cmek_ofile *file;
+	struct volume v;
+	uint8_t byte = 1;
+
+	volume_start(&v, 4096, _i % 2);
+	file = file_open(&v, 1);
+	(void)clock_gettime(CLOCK_REALTIME, &set);
+	cmek_ofile_set_mtime(file, set);
+	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
+	ck_assert(cmek_ofile_mtime(file, &got));
+	ck_assert(got.tv_sec > set.tv_sec || (got.tv_sec == set.tv_sec && got.tv_nsec >= set.tv_nsec));
+	set.tv_sec += 86400;
+	cmek_ofile_set_mtime(file, set);
+	ck_assert_int_eq(cmek_content_truncate(file, 10), 0);
+	ck_assert(cmek_ofile_mtime(file, &got));
+	ck_assert_int_lt(got.tv_sec, set.tv_sec);
+	cmek_ofile_close(file);
+	volume_stop(&v);
+}
+END_TEST
+
 /* What the kernel writes back was written by the user earlier. */
 START_TEST(write_backs_keep_times)
 {
@@ -742,6 +767,7 @@ int main(void)
 	tcase_add_loop_test(tc, swaps_are_errors, 0, 2);
 	tcase_add_loop_test(tc, killed_at_any_time, 0, 4);
 	tcase_add_loop_test(tc, times_stay, 0, 2);
+	tcase_add_loop_test(tc, times_make_no_step_back, 0, 2);
 	tcase_add_loop_test(tc, write_backs_keep_times, 0, 2);
 	tcase_add_loop_test(tc, size_checked, 0, sizeof(size_rows) / sizeof(*size_rows));
 	tcase_add_loop_test(tc, changes_reach_the_store_by_themselves, 0, 2);
