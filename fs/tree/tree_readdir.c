@@ -216,27 +216,42 @@ static int decrypt_name(struct listing *l, const char *entry, bool is_long, char
 	return r;
 }
 
-/* A name that could not be decrypted: damage, unless it has gone in the meantime. */
-static void count_bad(struct listing *l, const char *entry)
+static void lock_entry(struct listing *l, const char *entry, struct cmek_tree_locks *locks)
 {
-	struct cmek_store_stat st;
+	memcpy(l->place.names[0].entry, entry, strlen(entry) + 1);
+	cmek_tree_place_lock(locks, &l->place);
+	cmek_tree_lock_names(l->tree, locks);
+}
 
-	if (cmek_store_stat(l->dir.fd.fd, entry, &st) == 0)
+/*
+ * A name that could not be decrypted. Its entry can have gone meanwhile, or its link, and both have come back since: so
+ * again while nobody may change them, and what still fails is damage. -ENOENT: it has gone.
+ */
+static int decrypt_again(struct listing *l, const char *entry, bool is_long, char ret_plain[CMEK_PLAIN_NAME_MAX + 1])
+{
+	struct cmek_tree_locks locks = { 0 };
+	struct cmek_store_stat st;
+	int r;
+
+	lock_entry(l, entry, &locks);
+	r = cmek_store_stat(l->dir.fd.fd, entry, &st);
+	if (r == 0)
+		r = decrypt_name(l, entry, is_long, ret_plain);
+	cmek_tree_unlock(l->tree, &locks);
+	if (r == -EBADMSG)
 		l->n_bad++;
+	return r;
 }
 
 /* Node and attributes of an entry. -ENOENT: it has gone. Other failures leave it without them. */
 static int look_closer(struct listing *l, const char *name, struct cmek_entry *entry)
 {
 	struct cmek_tree_locks locks = { 0 };
-	struct cmek_stored_name *stored = &l->place.names[0];
 	struct cmek_store_stat st;
 	struct cmek_entry found;
 	int r;
 
-	memcpy(stored->entry, name, strlen(name) + 1);
-	cmek_tree_place_lock(&locks, &l->place);
-	cmek_tree_lock_names(l->tree, &locks);
+	lock_entry(l, name, &locks);
 	r = cmek_tree_place_find(l->tree, &l->place, &st);
 	if (r == 0)
 		r = cmek_tree_enter(l->tree, &l->place, -1, &st, &found);
@@ -289,9 +304,9 @@ static int emit_record(struct listing *l, const struct dirent64 *d)
 	}
 	r = decrypt_name(l, d->d_name, kind == CMEK_STORE_NAME_LONG, plain);
 	if (r == -EBADMSG)
-		count_bad(l, d->d_name);
+		r = decrypt_again(l, d->d_name, kind == CMEK_STORE_NAME_LONG, plain);
 	if (r)
-		return r == -EBADMSG ? 0 : r;
+		return r == -EBADMSG || r == -ENOENT ? 0 : r;
 	memset(&entry, 0, sizeof entry);
 	entry.st.st_ino = d->d_ino;
 	entry.st.st_mode = DTTOIF(d->d_type);
