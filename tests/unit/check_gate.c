@@ -21,7 +21,7 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	bool hold, held;
-	uint8_t buf[4096];
+	uint8_t buf[4096] __attribute__((aligned(8))); /* as malloc aligns the session's */
 } f;
 
 /* Serves as a thread of the session does, until the end of the connection. */
