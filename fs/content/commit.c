@@ -660,7 +660,7 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 				commits[i].file->id_logged = true;
 			if (commits[i].size) {
 				untouch(commits[i].file);
-				commits[i].file->cut_waits = false;
+				commits[i].file->cut_waits = commits[i].file->rewritten = false;
 				commits[i].file->sealed_size = commits[i].section.plain_size;
 			}
 		}

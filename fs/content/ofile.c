@@ -252,9 +252,11 @@ void cmek_ofile_close(struct cmek_ofile *file)
 	(void)pthread_mutex_lock(&content->files_lock);
 	/*
 	 * With a journal nothing is gained by going to the store at once: the committer takes many files together. But it
-	 * must not fall so far behind that their descriptors run out.
+	 * must not fall so far behind that their descriptors run out; and who empties a file to write it anew, and trusts
+	 * the close, shall not find it empty seconds later (ext4's auto_da_alloc).
 	 */
-	last = file->refs == 1 && (content->journal == NULL || content->n_queued > 2 * content->max_queued);
+	last = file->refs == 1 &&
+	       (content->journal == NULL || file->rewritten || content->n_queued > 2 * content->max_queued);
 	(void)pthread_mutex_unlock(&content->files_lock);
 	if (last && cmek_commit_needed(file) && cmek_content_commit(file) < 0)
 		cmek_ofile_queue(file); /* recorded and reported; the committer tries again */

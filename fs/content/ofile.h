@@ -95,6 +95,7 @@ struct cmek_ofile {
 	struct cmek_journal_touch *touch; /* that one; guarded by commit_lock */
 	uint8_t file_id[CMEK_FILE_ID_LEN];
 	_Atomic uint64_t size;
+	atomic_bool rewritten; /* it was emptied, and what it had is gone for good: its last close commits what it has now */
 	atomic_bool cut_waits; /* no record has the last cut yet: what was cut off may be back after a crash */
 	bool fitted; /* the store file ends where a commit of this size left it; written under commit_lock, too */
 	/* dirty_lock: the rest */

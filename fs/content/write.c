@@ -534,8 +534,10 @@ static int empty_locked(struct cmek_ofile *file)
 	cmek_ofile_set_size_locked(file, 0);
 	file->has_id = file->id_logged = false;
 	atomic_store(&file->loaded, true);
-	if (st.st_size > 0)
+	if (st.st_size > 0) {
 		commit_cut_locked(file);
+		file->rewritten = true;
+	}
 	return 0;
 }
 

@@ -464,6 +464,42 @@ START_TEST(failed_checkpoint)
 }
 END_TEST
 
+static uint64_t waiting_bytes(void)
+{
+	struct cmek_content_status status;
+
+	cmek_content_status(content, &status);
+	return status.waiting_bytes;
+}
+
+/* A new file waits for the committer. One that was emptied and written anew has nothing to go back to, and does not. */
+START_TEST(rewritten_is_committed_at_close)
+{
+	struct cmek_ofile *file;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 8192, 0, 1);
+	cmek_ofile_close(file);
+	ck_assert_uint_eq(waiting_bytes(), 8192);
+	ck_assert_int_eq(cmek_content_commit_all(content), 0);
+	ck_assert_uint_eq(waiting_bytes(), 0);
+
+	file = file_open(1);
+	ck_assert_int_eq(cmek_content_truncate(file, 0), 0);
+	write_version(file, 8192, 0, 2);
+	ck_assert_uint_eq(waiting_bytes(), 8192);
+	cmek_ofile_close(file);
+	ck_assert_uint_eq(waiting_bytes(), 0);
+
+	file = file_open(1);
+	write_version(file, 8192, 0, 3);
+	cmek_ofile_close(file);
+	ck_assert_uint_eq(waiting_bytes(), 8192); /* and that was that */
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
 /* What a cut took away is there after a crash as long as no record says so, and must not be overwritten until then. */
 START_TEST(bulk_behind_a_cut_that_failed)
 {
@@ -538,6 +574,7 @@ int main(void)
 	tcase_add_test(tcase, syncs_wait_for_the_flush);
 	tcase_add_loop_test(tcase, failed_in_place, 0, 2);
 	tcase_add_loop_test(tcase, failed_truncation, 0, 3);
+	tcase_add_test(tcase, rewritten_is_committed_at_close);
 	tcase_add_test(tcase, failed_does_not_fill_the_ring);
 	tcase_add_test(tcase, failed_checkpoint);
 	tcase_add_loop_test(tcase, bulk_behind_a_cut_that_failed, 0, 2);
