@@ -382,7 +382,7 @@ static void finish_keys(struct shred *s)
 	for (i = 0; i < s->n_victims; i++) {
 		if (s->kms)
 			ask_kms(s, &s->victims[i]);
-		if (!cmek_keyslot_unwrap(s->uuid, &s->victims[i].slot, &s->unlock.kms, &kek, &s->victims[i].opens))
+		if (!cmek_keyslot_unwrap(s->uuid, &s->victims[i].slot, &s->unlock.kms, &kek, NULL, &s->victims[i].opens))
 			cmek_secret_free(kek);
 		kek = NULL;
 	}

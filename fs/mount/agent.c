@@ -4,7 +4,7 @@
  * which key services exist.
  *
  * A request is what is asked (a byte), the volume's UUID and an encoded slot; an answer is struct answer. Each is one
- * SOCK_SEQPACKET message.
+ * SOCK_SEQPACKET message. An answer can announce an encoded slot, which is a message of its own and no secret.
  * Whatever a KEK passes through is locked memory and wiped.
  */
 #include "config.h"
@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "base/log.h"
 #include "fs/mount/agent.h"
 #include "kms/session.h"
 
@@ -24,7 +25,8 @@
 #define REQUEST_HEAD (1 + UUID_LEN)
 #define REQUEST_MAX (REQUEST_HEAD + CMEK_SLOT_ENCODED_MAX)
 
-enum { ASK_UNWRAP = 1, ASK_DESCRIBE = 2 };
+/* ASK_RENEW: as ASK_UNWRAP, and for the slot with a fresher blob, if the service makes one on the way. */
+enum { ASK_UNWRAP = 1, ASK_DESCRIBE = 2, ASK_RENEW = 3 };
 
 /* Both ends are one program, so this never leaves the machine or outlives the mount. */
 struct answer {
@@ -32,6 +34,7 @@ struct answer {
 	struct cmek_error error;
 	uint8_t kek[KEK_LEN];
 	struct cmek_agent_key key; /* of ASK_DESCRIBE */
+	uint32_t renewed_len;      /* of ASK_RENEW: the length of the next message, 0 = there is none */
 };
 
 static int send_whole(int sock, const void *data, size_t len)
@@ -69,6 +72,19 @@ static void make_session(struct cmek_kms_options *opts, struct cmek_kms_session 
 		opts->session = *session;
 }
 
+/*
+ * Who is told of the first answer closes the descriptors that were inherited, and can't know those of a session's
+ * connections: a new session has none. It reads the configuration now, as long as a relative path still leads there.
+ */
+static void renew_session(struct cmek_kms_options *opts, struct cmek_kms_session **session)
+{
+	if (*session)
+		opts->session = NULL;
+	cmek_kms_session_free(*session);
+	*session = NULL;
+	make_session(opts, session);
+}
+
 static int describe_key(const struct cmek_slot *slot, const struct cmek_kms_options *opts, struct cmek_agent_key *key,
 			struct cmek_error *err)
 {
@@ -90,23 +106,53 @@ static int describe_key(const struct cmek_slot *slot, const struct cmek_kms_opti
 	return rc;
 }
 
-static int unwrap_key(const uint8_t *volume, const struct cmek_slot *slot, const struct cmek_kms_options *opts,
-		      uint8_t ret_kek[KEK_LEN], struct cmek_error *err)
+/* The slot with its fresher blob, encoded. That there is none is never worth the unwrapping. */
+static char *encode_renewed(const uint8_t *volume, const struct cmek_slot *slot, const struct cmek_kms_options *opts,
+			    const struct cmek_secret *kek, struct cmek_kms_blob *fresh, uint32_t *ret_len)
 {
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_slot renewed = { 0 };
+	char *text = NULL;
+	size_t len = 0;
+	int rc = cmek_keyslot_renew(volume, slot, opts, kek, fresh, &renewed, &err);
+
+	if (rc == 0)
+		rc = cmek_slot_encode(&renewed, &text, &len, &err);
+	if (rc == 0 && len > CMEK_SLOT_ENCODED_MAX)
+		rc = cmek_error_set(&err, CMEK_E_LIMIT, EMSGSIZE, "the key slot is too large");
+	cmek_slot_done(&renewed);
+	if (rc != 0) {
+		cmek_log(CMEK_LOG_WARNING, "slot %u stays wrapped under version %s of its key: %s", slot->id, slot->version,
+			 err.text);
+		free(text);
+		return NULL;
+	}
+	*ret_len = (uint32_t)len;
+	return text;
+}
+
+/* ret_renewed: NULL = not wanted. */
+static int unwrap_key(const uint8_t *volume, const struct cmek_slot *slot, const struct cmek_kms_options *opts,
+		      struct answer *answer, char **ret_renewed, struct cmek_error *err)
+{
+	struct cmek_kms_blob fresh = { 0 };
 	struct cmek_secret *kek = NULL;
-	int rc = cmek_keyslot_unwrap(volume, slot, opts, &kek, err);
+	int rc = cmek_keyslot_unwrap(volume, slot, opts, &kek, ret_renewed ? &fresh : NULL, err);
 
 	if (rc == 0 && cmek_secret_len(kek) != KEK_LEN)
 		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "the key has the wrong length");
 	if (rc == 0)
-		memcpy(ret_kek, cmek_secret_bytes(kek, CMEK_KEY_KEK), KEK_LEN);
+		memcpy(answer->kek, cmek_secret_bytes(kek, CMEK_KEY_KEK), KEK_LEN);
+	if (rc == 0 && fresh.data)
+		*ret_renewed = encode_renewed(volume, slot, opts, kek, &fresh, &answer->renewed_len);
+	cmek_kms_blob_done(&fresh);
 	cmek_secret_free(kek);
 	return rc;
 }
 
-/* request: len bytes as received. */
+/* request: len bytes as received. *ret_renewed: answer->renewed_len bytes, malloced, if that is not 0. */
 static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_options *opts,
-			   struct cmek_kms_session **session, struct answer *answer)
+			   struct cmek_kms_session **session, struct answer *answer, char **ret_renewed)
 {
 	struct cmek_slot slot;
 
@@ -117,8 +163,9 @@ static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_o
 	}
 	make_session(opts, session);
 	answer->rc = cmek_slot_decode(request + REQUEST_HEAD, len - REQUEST_HEAD, &slot, &answer->error);
-	if (answer->rc == 0 && request[0] == ASK_UNWRAP)
-		answer->rc = unwrap_key(request + 1, &slot, opts, answer->kek, &answer->error);
+	if (answer->rc == 0 && (request[0] == ASK_UNWRAP || request[0] == ASK_RENEW))
+		answer->rc = unwrap_key(request + 1, &slot, opts, answer, request[0] == ASK_RENEW ? ret_renewed : NULL,
+					&answer->error);
 	else if (answer->rc == 0 && request[0] == ASK_DESCRIBE)
 		answer->rc = describe_key(&slot, opts, &answer->key, &answer->error);
 	else if (answer->rc == 0)
@@ -133,6 +180,7 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 	struct cmek_secret *room = NULL;
 	uint8_t *request = malloc(REQUEST_MAX);
 	struct answer *answer;
+	char *renewed = NULL;
 	ssize_t n;
 	int rc = -ENOMEM, opened;
 
@@ -148,14 +196,19 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 		if (rc != 0)
 			break;
 		answer = (struct answer *)cmek_secret_fill(room, CMEK_KEY_TEXT);
-		answer_request(request, (size_t)n, &mine, &session, answer);
-		opened = answer->rc == 0 && request[0] == ASK_UNWRAP;
+		answer_request(request, (size_t)n, &mine, &session, answer, &renewed);
+		opened = answer->rc == 0 && request[0] != ASK_DESCRIBE;
 		rc = send_whole(sock, answer, sizeof(*answer));
+		if (rc == 0 && renewed)
+			rc = send_whole(sock, renewed, answer->renewed_len);
+		free(renewed);
+		renewed = NULL;
 		cmek_secret_free(room);
 		room = NULL;
 		if (rc != 0)
 			break;
 		if (opened && answered) {
+			renew_session(&mine, &session);
 			answered(arg);
 			answered = NULL;
 		}
@@ -212,9 +265,30 @@ static int take_error(struct answer *answer, struct cmek_error *err)
 	return cmek_error_set(err, answer->error.kind, -answer->rc, "%s", answer->error.text);
 }
 
+/* The message that was announced. A slot that can't be read is none; a message that does not come breaks the connection. */
+static int take_renewed(const struct cmek_agent_link *link, size_t len, struct cmek_error *err)
+{
+	uint8_t *text = malloc(CMEK_SLOT_ENCODED_MAX);
+	size_t max = text ? CMEK_SLOT_ENCODED_MAX : 0;
+	ssize_t n = receive_whole(link->sock, text, max);
+	int rc = 0;
+
+	cmek_slot_done(link->renewed);
+	memset(link->renewed, 0, sizeof(*link->renewed));
+	if (!text)
+		rc = cmek_error_sys(err, ENOMEM, "asking the KMS agent");
+	else if (n != (ssize_t)len)
+		rc = cmek_error_set(err, CMEK_E_SYSTEM, EPIPE, "the KMS agent ended without an answer");
+	else
+		(void)cmek_slot_decode(text, len, link->renewed, NULL);
+	free(text);
+	return rc;
+}
+
 static int unwrap(void *arg, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot, struct cmek_secret **ret_kek,
 		  struct cmek_error *err)
 {
+	const struct cmek_agent_link *link = arg;
 	struct cmek_secret *room = NULL;
 	struct answer *answer;
 	int rc = cmek_secret_new(CMEK_KEY_TEXT, sizeof(*answer), &room, err);
@@ -222,9 +296,11 @@ static int unwrap(void *arg, const uint8_t volume[UUID_LEN], const struct cmek_s
 	if (rc != 0)
 		return rc;
 	answer = (struct answer *)cmek_secret_fill(room, CMEK_KEY_TEXT);
-	rc = ask(arg, ASK_UNWRAP, volume, slot, answer, err);
+	rc = ask(link, link->renewed ? ASK_RENEW : ASK_UNWRAP, volume, slot, answer, err);
 	if (rc == 0)
 		rc = take_error(answer, err);
+	if (rc == 0 && link->renewed && answer->renewed_len != 0)
+		rc = take_renewed(link, answer->renewed_len, err);
 	if (rc == 0)
 		rc = cmek_secret_new_copy(CMEK_KEY_KEK, answer->kek, KEK_LEN, ret_kek, err);
 	cmek_secret_free(room);

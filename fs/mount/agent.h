@@ -28,6 +28,11 @@ struct cmek_agent_key {
 /* The asking end: an unwrapper over the socket, valid as long as link is. One thread at a time. */
 struct cmek_agent_link {
 	int sock;
+	/*
+	 * NULL: nothing but the KEK is asked for. Else (zeroed by the caller, who calls cmek_slot_done()): the slot that was
+	 * unwrapped last, as cmek_keyslot_renew() makes it, if the service gave a fresher blob; wrapped == NULL if not.
+	 */
+	struct cmek_slot *renewed;
 };
 struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link);
 /* The state of a slot's key. Kinds of cmek_kms_describe(). */

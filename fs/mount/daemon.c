@@ -88,9 +88,11 @@ static int open_store(struct daemon *d, struct cmek_error *err)
 int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, struct cmek_keyring **ret_ring,
 			  struct cmek_error *err)
 {
-	struct cmek_agent_link link = { d->agent };
+	struct cmek_agent_link link = { .sock = d->agent, .renewed = d->read_only ? NULL : &d->renewed };
 	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
 
+	cmek_slot_done(&d->renewed);
+	memset(&d->renewed, 0, sizeof(d->renewed));
 	return cmek_daemon_try_slots(d, header, &unwrapper, report, ret_ring, err);
 }
 
@@ -342,6 +344,7 @@ static int finish(struct daemon *d, struct cmek_error *err)
 	cmek_overlay_free(d->overlay);
 	cmek_tree_free(d->tree);
 	cmek_keyring_free(d->ring);
+	cmek_slot_done(&d->renewed);
 	cmek_volhdr_store_close(d->header);
 	if (d->meta_fd >= 0)
 		(void)close(d->meta_fd); /* a directory, as the store */
@@ -401,6 +404,8 @@ int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int age
 	/* before the mount, so that what is mounted read-only is so from the start */
 	if (rc == 0)
 		rc = replay(&d, &err);
+	if (rc == 0)
+		cmek_daemon_renew(&d, d.store_fd);
 	if (rc == 0)
 		rc = receive_device(&d, &device_fd, &err);
 	if (rc == 0)

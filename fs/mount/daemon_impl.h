@@ -58,9 +58,10 @@ struct daemon {
 	pthread_mutex_t header_lock;
 	struct cmek_volhdr_store *header; /* as it was at the mount; it has the store's lock */
 	uint64_t header_seen; /* the highest number of a header that was unlocked; tools can change it meanwhile */
+	struct cmek_slot renewed; /* under life_lock: what cmek_daemon_renew() is to write, wrapped == NULL: nothing */
 };
 
-/* daemon.c: asks the agent for the keys of this header. */
+/* daemon.c: asks the agent for the keys of this header; d->renewed is then what the key service made anew on the way. */
 int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, struct cmek_keyring **ret_ring,
 			  struct cmek_error *err);
 
@@ -91,6 +92,12 @@ int cmek_daemon_read_header(struct daemon *d, struct cmek_volhdr_store **ret_hea
 /* daemon.c: an unlock by this unwrapper instead of the agent's, with the slots that this mount may use. */
 int cmek_daemon_try_slots(struct daemon *d, struct cmek_volhdr_store *header, const struct cmek_unwrapper *unwrapper,
 			  struct cmek_report say, struct cmek_keyring **ret_ring, struct cmek_error *err);
+
+/*
+ * renew.c: puts d->renewed into the header that was just unlocked, whose number is d->header_seen, in the directory
+ * store_fd (borrowed); forgets it either way. What goes wrong is logged: the slot is as good as before.
+ */
+void cmek_daemon_renew(struct daemon *d, int store_fd);
 
 /* watcher.c: the thread of the key watch (so: after the last fork). Stop closes the conversation with the agent. */
 struct cmek_watcher;

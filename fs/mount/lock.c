@@ -181,6 +181,16 @@ static int open_anew(struct daemon *d, struct cmek_volhdr_store **ret_header, st
 	return rc == 0 ? cmek_daemon_open_keys(d, *ret_header, ret_ring, err) : rc;
 }
 
+static void renew(struct daemon *d)
+{
+	int fd = cmek_tree_open_store(d->tree, CMEK_NODE_ROOT, O_RDONLY | O_DIRECTORY);
+
+	if (fd < 0)
+		return; /* the next unlock gets it anew */
+	cmek_daemon_renew(d, fd);
+	(void)close(fd); /* a directory */
+}
+
 static int unlock_now(struct daemon *d, struct cmek_error *err)
 {
 	struct cmek_volhdr_store *header = NULL;
@@ -197,6 +207,7 @@ static int unlock_now(struct daemon *d, struct cmek_error *err)
 	d->header_seen = sequence;
 	cmek_keyring_refill(d->ring, &fresh);
 	(void)pthread_mutex_unlock(&d->header_lock);
+	renew(d);
 	rc = cmek_content_resume(d->content);
 	if (rc != 0)
 		cmek_log(CMEK_LOG_ERROR, "unlocking: the journal can't be written (%s): every fsync will fail, mount it anew",

@@ -215,7 +215,7 @@ int cmek_keyslot_prove(const uint8_t volume[16], const struct cmek_slot *slot, c
 		       const struct cmek_secret *kek, struct cmek_error *err)
 {
 	struct cmek_secret *proof = NULL;
-	int ret = cmek_keyslot_unwrap(volume, slot, opts, &proof, err);
+	int ret = cmek_keyslot_unwrap(volume, slot, opts, &proof, NULL, err);
 
 	if (!ret && !same_kek(proof, kek))
 		ret = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "it holds another key than the volume's");
@@ -224,17 +224,18 @@ int cmek_keyslot_prove(const uint8_t volume[16], const struct cmek_slot *slot, c
 }
 
 int cmek_keyslot_unwrap(const uint8_t volume[16], const struct cmek_slot *slot, const struct cmek_kms_options *opts,
-			struct cmek_secret **ret_kek, struct cmek_error *err)
+			struct cmek_secret **ret_kek, struct cmek_kms_blob *ret_fresh, struct cmek_error *err)
 {
 	struct cmek_kms_context ctx = context_of(volume, slot->purpose);
 	const struct cmek_kms_blob blob = blob_of(slot);
+	struct cmek_kms_blob fresh = { 0 };
 	struct cmek_secret *kek = NULL;
 	struct cmek_kms *kms = NULL;
 	int ret;
 
 	ret = open_key(slot, opts, &kms, err);
 	if (!ret)
-		ret = cmek_kms_unwrap(kms, &ctx, &blob, &kek, NULL, err);
+		ret = cmek_kms_unwrap(kms, &ctx, &blob, &kek, ret_fresh ? &fresh : NULL, err);
 	if (ret)
 		goto out;
 	if (cmek_secret_len(kek) != KEK_LEN) {
@@ -244,16 +245,76 @@ int cmek_keyslot_unwrap(const uint8_t volume[16], const struct cmek_slot *slot, 
 	}
 	*ret_kek = kek;
 	kek = NULL;
+	if (ret_fresh)
+		*ret_fresh = fresh;
+	memset(&fresh, 0, sizeof(fresh));
 out:
+	cmek_kms_blob_done(&fresh);
 	cmek_secret_free(kek);
 	cmek_kms_close(kms);
+	return ret;
+}
+
+/* Without the members that we don't know. */
+static int copy_slot(const struct cmek_slot *slot, struct cmek_slot *ret_copy, struct cmek_error *err)
+{
+	char *text = NULL;
+	size_t len = 0;
+	int ret = cmek_slot_encode(slot, &text, &len, err);
+
+	if (!ret)
+		ret = cmek_slot_decode(text, len, ret_copy, err);
+	free(text);
+	return ret;
+}
+
+int cmek_keyslot_renew(const uint8_t volume[16], const struct cmek_slot *slot, const struct cmek_kms_options *opts,
+		       const struct cmek_secret *kek, struct cmek_kms_blob *fresh, struct cmek_slot *ret_renewed,
+		       struct cmek_error *err)
+{
+	struct cmek_kms_context ctx = context_of(volume, slot->purpose);
+	struct cmek_slot renewed = { 0 };
+	struct cmek_kms *kms = NULL;
+	int ret;
+
+	ret = open_key(slot, opts, &kms, err);
+	if (!ret)
+		ret = prove_blob(kms, &ctx, fresh, kek, err);
+	if (!ret)
+		ret = copy_slot(slot, &renewed, err);
+	if (!ret)
+		ret = take_blob(&renewed, fresh, err);
+	if (!ret) {
+		*ret_renewed = renewed;
+		memset(&renewed, 0, sizeof(renewed));
+	}
+	cmek_slot_done(&renewed);
+	cmek_kms_close(kms);
+	return ret;
+}
+
+int cmek_keyslot_take(struct cmek_slot *slot, struct cmek_slot *renewed, struct cmek_error *err)
+{
+	/* The slot keeps its own name of the key: by that one it is pinned. */
+	struct cmek_kms_blob blob = { renewed->wrapped, renewed->wrapped_len, NULL, renewed->version };
+	int ret;
+
+	if (slot->id != renewed->id || strcmp(slot->purpose, renewed->purpose) ||
+	    strcmp(slot->resolved, renewed->resolved))
+		return cmek_error_set(err, CMEK_E_MISMATCH, ESTALE, "slot %u is for %s, not for %s", slot->id, slot->resolved,
+				      renewed->resolved);
+	ret = take_blob(slot, &blob, err);
+	if (!ret) {
+		renewed->wrapped = NULL;
+		renewed->wrapped_len = 0;
+	}
 	return ret;
 }
 
 static int unwrap_here(void *arg, const uint8_t volume[16], const struct cmek_slot *slot, struct cmek_secret **ret_kek,
 		       struct cmek_error *err)
 {
-	return cmek_keyslot_unwrap(volume, slot, arg, ret_kek, err);
+	return cmek_keyslot_unwrap(volume, slot, arg, ret_kek, NULL, err);
 }
 
 struct cmek_unwrapper cmek_unwrapper_kms(const struct cmek_kms_options *opts)

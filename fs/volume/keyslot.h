@@ -21,9 +21,21 @@ int cmek_keyslot_wrap(struct cmek_kms *kms, const uint8_t volume[16], unsigned i
 		      const struct cmek_kms_principal *principal, const struct cmek_secret *kek,
 		      struct cmek_slot *ret_slot, struct cmek_error *err);
 
-/* The KEK in a slot, asked of the slot's own key (its resolved form) as the slot's principal. */
+/*
+ * The KEK in a slot, asked of the slot's own key (its resolved form) as the slot's principal. ret_fresh: as in
+ * cmek_kms_unwrap(), NULL allowed.
+ */
 int cmek_keyslot_unwrap(const uint8_t volume[16], const struct cmek_slot *slot, const struct cmek_kms_options *opts,
-			struct cmek_secret **ret_kek, struct cmek_error *err);
+			struct cmek_secret **ret_kek, struct cmek_kms_blob *ret_fresh, struct cmek_error *err);
+/*
+ * A copy of the slot with that fresh blob (emptied) in the place of its own, once the blob was proven to unwrap to the same
+ * kek. Members of the slot that we don't know are left out.
+ */
+int cmek_keyslot_renew(const uint8_t volume[16], const struct cmek_slot *slot, const struct cmek_kms_options *opts,
+		       const struct cmek_secret *kek, struct cmek_kms_blob *fresh, struct cmek_slot *ret_renewed,
+		       struct cmek_error *err);
+/* Moves the blob of renewed (emptied) into slot. Kind mismatch: it was made for another slot, or by another key. */
+int cmek_keyslot_take(struct cmek_slot *slot, struct cmek_slot *renewed, struct cmek_error *err);
 
 /*
  * Wraps the KEK of a slot under the newest version of the slot's own key, in the KMS where it can, and proves it as

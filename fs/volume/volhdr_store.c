@@ -254,12 +254,12 @@ static int pick(struct cmek_volhdr_store *store, const struct cmek_report *repor
 }
 
 /* The access's lock; what a crash has left goes, unless somebody is changing the header now, whose it may be. */
-static int take_locks(struct cmek_volhdr_store *store, struct cmek_error *err)
+static int take_locks(struct cmek_volhdr_store *store, unsigned wait_ms, struct cmek_error *err)
 {
 	int ret = open_lock(store->meta_fd, store->access, &store->lock_fd, err);
 
 	if (!ret && store->access == CMEK_STORE_CHANGE)
-		ret = lock_header(store, CMEK_HEADER_WAIT_MS, err);
+		ret = lock_header(store, wait_ms, err);
 	else if (!ret)
 		ret = lock_store(store, err);
 	if (ret || store->access == CMEK_STORE_READ)
@@ -276,15 +276,16 @@ static int open_copies(int store_fd, enum cmek_store_access access, struct cmek_
 		       struct cmek_error *err)
 {
 	struct cmek_volhdr_store *store = calloc(1, sizeof(*store));
+	unsigned wait_ms = access == CMEK_STORE_CHANGE_NOW ? 0 : CMEK_HEADER_WAIT_MS;
 	int i, ret;
 
 	if (!store)
 		return cmek_error_sys(err, ENOMEM, "volume header");
-	store->access = access;
+	store->access = access == CMEK_STORE_CHANGE_NOW ? CMEK_STORE_CHANGE : access;
 	store->meta_fd = store->lock_fd = -1;
 	ret = open_meta(store_fd, &store->meta_fd, err);
 	if (!ret && access != CMEK_STORE_PEEK)
-		ret = take_locks(store, err);
+		ret = take_locks(store, wait_ms, err);
 	if (ret) {
 		cmek_volhdr_store_close(store);
 		return ret;

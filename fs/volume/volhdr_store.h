@@ -27,6 +27,7 @@ enum cmek_store_access {
 	 * program that changes the header, CMEK_HEADER_WAIT_MS at the longest.
 	 */
 	CMEK_STORE_CHANGE,
+	CMEK_STORE_CHANGE_NOW, /* the same without a wait: busy when another program changes the header */
 };
 #define CMEK_HEADER_WAIT_MS 30000
 

@@ -69,7 +69,7 @@ expect_text "service account $admin, by $T/gcp-sa.json"
 say "versions"
 ctl rotate "$key"
 ctl rotate "$key"
-opens
+opens -o ro # it changes nothing
 ctl describe --json "$key" >"$T/out"
 expect_text '"primary_version": "3"' '"version": "1"'
 emulate log DELETE >/dev/null
@@ -78,6 +78,13 @@ emulate log DELETE >/dev/null
 "$CTL" status "$store" >"$T/out"
 expect_text "enabled +3"
 opens
+ctl rotate "$key"
+: >"$T/mnt.mount.log"
+opens
+grep -q "key slot 0 is now wrapped under version 4" "$T/mnt.mount.log" || fail "not said: $(cat "$T/mnt.mount.log")"
+emulate log DELETE >/dev/null
+opens
+[ "$(asked encrypt)" -eq 0 ] || fail "the header has a stale blob: $(emulate log)"
 
 say "states of the key"
 ctl disable "$key"

@@ -72,7 +72,38 @@ clock 10
 ctl rotate "$crn"
 ctl_code $BUSY rotate "$crn"
 expect_text "once per hour"
+version() { "$CTL" header dump "$store" | grep "version:  "; }
+before=$(version)
+sha256sum "$store"/.cmekfs/header.* >"$T/headers"
+opens -o ro
+sha256sum --quiet -c "$T/headers" || fail "a read-only mount has changed the header"
+say "a fresher blob that does not hold the key is not taken"
+fault '{"kind": "wrong_plaintext", "operation": "unwrap", "count": 1, "after": 1}'
+: >"$T/mnt.mount.log"
 opens
+no_faults
+grep -q "stays wrapped under version" "$T/mnt.mount.log" || fail "not said: $(cat "$T/mnt.mount.log")"
+[ "$(version)" = "$before" ] || fail "taken all the same"
+say "the unwrapping's fresher blob goes into the header"
+: >"$T/mnt.mount.log"
+opens
+grep -q "key slot 0 is now wrapped under version" "$T/mnt.mount.log" || fail "not said: $(cat "$T/mnt.mount.log")"
+[ "$(version)" != "$before" ] || fail "still under $before"
+emulate log DELETE >/dev/null
+opens
+[ "$(asked unwrap)" -eq 1 ] || fail "the header has a stale blob: a mount asked for $(asked unwrap) unwraps"
+say "and that of an unlocking"
+before=$(version)
+start_daemon "$store" "$mnt"
+clock 4000
+ctl rotate "$crn"
+"$CTL" lock "$mnt" >/dev/null
+"$CTL" unlock "$mnt" >/dev/null
+[ "$(version)" != "$before" ] || fail "still under $before"
+[ "$(cat "$mnt/file")" = content ] || fail "the content is not there"
+stop "$store" "$mnt"
+clock 8000
+ctl rotate "$crn"
 emulate log DELETE >/dev/null
 "$CTL" rewrap "$store" >"$T/out"
 [ "$(asked rewrap)" -ge 1 ] || fail "it was not rewrapped by the service: $(emulate log)"
@@ -87,7 +118,7 @@ expect_text "KEY_ACTION_INVALID_STATE_ERR" "the key is disabled" "request id" "c
 expect_code $KEY_DISABLED "$MKFS" --key "$crn" "$SHM/none"
 ctl_code $BUSY enable "$crn"
 expect_text "wait 30 seconds" "wait as long as it says"
-clock 100
+clock 8100
 ctl enable "$crn"
 opens
 say "a conflict is no revocation unless the key's metadata says so"
@@ -122,7 +153,7 @@ expect_text "will be destroyed on"
 refused $PENDING_DELETION
 expect_text "it can be restored until" "KeyPurge role may purge it from" "the service purges it on"
 ctl_code $BUSY cancel-deletion "$crn"
-clock 200
+clock 8200
 ctl cancel-deletion "$crn" >"$T/out"
 expect_text "it is enabled"
 opens

@@ -83,7 +83,7 @@ static void teardown(void)
 
 static int ask(const uint8_t uuid[16], struct cmek_secret **ret_kek, struct cmek_error *err)
 {
-	struct cmek_agent_link link = { f.sock };
+	struct cmek_agent_link link = { .sock = f.sock };
 	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
 
 	return unwrapper.unwrap(unwrapper.arg, uuid, &f.slot, ret_kek, err);

@@ -399,15 +399,15 @@ START_TEST(real_blob_is_bound)
 	uint8_t other[16] = { 1 };
 	struct cmek_slot *slot = &v.hdr->slots[0];
 
-	ck_assert_int_eq(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, &err), 0);
+	ck_assert_int_eq(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, NULL, &err), 0);
 	cmek_secret_free(kek);
-	ck_assert_int_eq(cmek_keyslot_unwrap(other, slot, &kms_opts, &kek, &err), -EBADMSG);
+	ck_assert_int_eq(cmek_keyslot_unwrap(other, slot, &kms_opts, &kek, NULL, &err), -EBADMSG);
 	ck_assert_int_eq(err.kind, CMEK_E_TAMPERED);
 	memcpy(slot->purpose, "dat2", 4);
-	ck_assert_int_ne(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, NULL), 0);
+	ck_assert_int_ne(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, NULL, NULL), 0);
 	memcpy(slot->purpose, "data", 4);
 	slot->wrapped[slot->wrapped_len - 1] ^= 1;
-	ck_assert_int_eq(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, NULL), -EBADMSG);
+	ck_assert_int_eq(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, NULL, NULL), -EBADMSG);
 }
 END_TEST
 
@@ -417,7 +417,7 @@ START_TEST(real_provider_is_compared)
 	struct cmek_slot *slot = &v.hdr->slots[0];
 
 	strcpy(slot->provider, "aws");
-	ck_assert_int_eq(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, &err), -EINVAL);
+	ck_assert_int_eq(cmek_keyslot_unwrap(v.hdr->uuid, slot, &kms_opts, &kek, NULL, &err), -EINVAL);
 	ck_assert_int_eq(err.kind, CMEK_E_BAD_FORMAT);
 }
 END_TEST
