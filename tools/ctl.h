@@ -41,6 +41,7 @@ int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_metrics(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv);
 
@@ -65,6 +66,10 @@ struct cmek_ctl_mount {
 int cmek_ctl_mount_find(const char *volume, struct cmek_ctl_mount *ret_mount, struct cmek_error *err);
 /* Asks, and waits for as long as it takes. request is taken over (NULL: no memory for it). */
 int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err);
+/* For people: what a mount said of itself. status NULL: nothing. */
+void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status);
+/* The same again and again, in place of what was there where that is a terminal, until there is none any more. The exit code. */
+int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume);
 /* Hangs up; fd -1 is fine. */
 void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
 

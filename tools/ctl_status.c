@@ -16,7 +16,7 @@
 #include "kms/kms.h"
 #include "tools/ctl.h"
 
-enum { OPT_PASSPHRASE_FILE = 256, OPT_JOURNAL };
+enum { OPT_PASSPHRASE_FILE = 256, OPT_JOURNAL, OPT_WATCH };
 
 static const char *const use_names[] = {
 	[CMEK_USE_NONE] = "no",
@@ -114,48 +114,11 @@ static const char *state_of(const struct slot_state *state)
 						cmek_kms_state_name(state->info.state);
 }
 
-static json_int_t number_of(const json_t *json, const char *name)
-{
-	return json_integer_value(json_object_get(json, name));
-}
-
 static const char *text_of(const json_t *json, const char *name)
 {
 	const char *text = json_string_value(json_object_get(json, name));
 
 	return text ? text : "";
-}
-
-/* What the mount says of itself. */
-static void print_mount(const struct status *s)
-{
-	const json_t *content = json_object_get(s->mount.status, "content");
-	const json_t *journal = json_object_get(s->mount.status, "journal");
-	const json_t *watch = json_object_get(s->mount.status, "watch");
-
-	if (s->mount.fd < 0)
-		return;
-	cmek_tool_say(s->tool, "state:       %s, mounted since %s by process %lld", text_of(s->mount.status, "state"),
-		      text_of(s->mount.status, "since"), (long long)number_of(s->mount.status, "pid"));
-	if (*text_of(s->mount.status, "locked_since"))
-		cmek_tool_say(s->tool, "             since %s: %s", text_of(s->mount.status, "locked_since"),
-			      text_of(s->mount.status, "lock_reason"));
-	if (json_is_object(watch))
-		cmek_tool_say(s->tool, "key watch:   %s since %s, the last good answer %s; policy: %s", text_of(watch, "state"),
-			      text_of(watch, "since"), text_of(watch, "last_good"), text_of(watch, "action"));
-	cmek_tool_say(s->tool, "files:       %lld in use, %lld with changes that wait to be written (%lld bytes, %.1f s)",
-		      (long long)number_of(content, "files"), (long long)number_of(content, "waiting_files"),
-		      (long long)number_of(content, "waiting_bytes"), json_number_value(json_object_get(content, "oldest_s")));
-	if (!json_is_object(journal)) {
-		cmek_tool_say(s->tool, "journal:     none");
-		return;
-	}
-	cmek_tool_say(s->tool, "journal:     %lld of %lld bytes used by %lld records, the oldest %.1f s old",
-		      (long long)number_of(journal, "used_bytes"), (long long)number_of(journal, "length_bytes"),
-		      (long long)number_of(journal, "records"), json_number_value(json_object_get(journal, "oldest_s")));
-	if (*text_of(journal, "error"))
-		cmek_tool_say(s->tool, "             FAILED: %s; nothing more can be made durable, mount it anew",
-			      text_of(journal, "error"));
 }
 
 static void print(const struct status *s)
@@ -171,7 +134,7 @@ static void print(const struct status *s)
 	cmek_tool_say(s->tool, "in use:      %s", use_names[cmek_volhdr_store_use(s->store)]);
 	if (s->mount_point)
 		cmek_tool_say(s->tool, "mounted on:  %s", s->mount_point);
-	print_mount(s);
+	cmek_ctl_mount_print(s->tool, s->mount.status);
 	cmek_ctl_journal_print(&s->journal, s->tool);
 	cmek_tool_say(s->tool, "block size:  %u", hdr->block_size);
 	cmek_tool_say(s->tool, "header:      number %llu%s", (unsigned long long)hdr->sequence,
@@ -272,6 +235,7 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	static const struct cmek_tool_option options[] = {
 		{ OPT_JOURNAL, "journal", NULL, "unlock a volume that is not mounted, and say what is in its journal" },
 		{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" },
+		{ OPT_WATCH, "watch", NULL, "show what the mount says, every two seconds, until it ends; asks no key service" },
 		{ 0, NULL, NULL, NULL },
 	};
 	static const struct cmek_tool_command command = {
@@ -284,7 +248,7 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct status s = { .tool = tool, .mount = { .fd = -1 } };
 	struct cmek_tool_args args;
-	bool journal = false;
+	bool journal = false, watch = false;
 	json_t *json;
 	size_t i;
 	int code, id;
@@ -295,7 +259,13 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 			opts.passphrase_file = args.value;
 		else if (id == OPT_JOURNAL)
 			journal = true;
+		else if (id == OPT_WATCH)
+			watch = true;
 	}
+	if (watch && journal)
+		cmek_tool_usage(tool, "--watch is of a mounted volume, --journal of one that is not");
+	if (watch)
+		return cmek_ctl_mount_watch(tool, args.argv[0]);
 	if (collect(&s, args.argv[0], &opts, journal, &err)) {
 		code = cmek_tool_fail(tool, &err);
 	} else {

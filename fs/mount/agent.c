@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "fs/mount/agent.h"
@@ -285,10 +286,31 @@ static int take_renewed(const struct cmek_agent_link *link, size_t len, struct c
 	return rc;
 }
 
-static int unwrap(void *arg, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot, struct cmek_secret **ret_kek,
-		  struct cmek_error *err)
+static uint64_t now_ns(void)
 {
-	const struct cmek_agent_link *link = arg;
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* One question more. err: its own, so that a kind in it is of this question. */
+static void count(const struct cmek_agent_link *link, int call, uint64_t start_ns, int rc, const struct cmek_error *err)
+{
+	enum cmek_kind kind = rc == 0 ? CMEK_E_NONE : err->kind;
+
+	if (!link->counts)
+		return;
+	/* The agent has the network: what it says is not an index yet. */
+	if (rc != 0 && (kind <= CMEK_E_NONE || kind >= CMEK_E_KIND_MAX))
+		kind = CMEK_E_SYSTEM;
+	atomic_fetch_add(&link->counts->calls[call].outcomes[kind], 1);
+	atomic_fetch_add(&link->counts->calls[call].total_ns, now_ns() - start_ns);
+}
+
+static int ask_unwrap(const struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+		      struct cmek_secret **ret_kek, struct cmek_error *err)
+{
 	struct cmek_secret *room = NULL;
 	struct answer *answer;
 	int rc = cmek_secret_new(CMEK_KEY_TEXT, sizeof(*answer), &room, err);
@@ -307,16 +329,36 @@ static int unwrap(void *arg, const uint8_t volume[UUID_LEN], const struct cmek_s
 	return rc;
 }
 
+/* What is told to the caller, and 0 or -errno. */
+static int pass_error(int rc, const struct cmek_error *own, struct cmek_error *err)
+{
+	return rc == 0 ? 0 : cmek_error_set(err, own->kind, own->err, "%s", own->text);
+}
+
+static int unwrap(void *arg, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot, struct cmek_secret **ret_kek,
+		  struct cmek_error *err)
+{
+	struct cmek_error own = CMEK_ERROR_INIT;
+	uint64_t start_ns = now_ns();
+	int rc = ask_unwrap(arg, volume, slot, ret_kek, &own);
+
+	count(arg, CMEK_AGENT_UNWRAP, start_ns, rc, &own);
+	return pass_error(rc, &own, err);
+}
+
 int cmek_agent_describe(struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
 			struct cmek_agent_key *ret_key, struct cmek_error *err)
 {
+	struct cmek_error own = CMEK_ERROR_INIT;
+	uint64_t start_ns = now_ns();
 	struct answer answer;
-	int rc = ask(link, ASK_DESCRIBE, volume, slot, &answer, err);
+	int rc = ask(link, ASK_DESCRIBE, volume, slot, &answer, &own);
 
 	if (rc == 0)
-		rc = take_error(&answer, err);
+		rc = take_error(&answer, &own);
+	count(link, CMEK_AGENT_DESCRIBE, start_ns, rc, &own);
 	if (rc != 0)
-		return rc;
+		return pass_error(rc, &own, err);
 	answer.key.primary_version[sizeof(answer.key.primary_version) - 1] = '\0';
 	*ret_key = answer.key;
 	return 0;

@@ -2,6 +2,8 @@
 #ifndef CMEK_MOUNT_AGENT_H
 #define CMEK_MOUNT_AGENT_H
 
+#include <stdatomic.h>
+
 #include "base/err.h"
 #include "fs/volume/keyslot.h"
 #include "kms/kms.h"
@@ -25,6 +27,15 @@ struct cmek_agent_key {
 	int64_t deletion_date;     /* Unix seconds, 0 = none */
 };
 
+/* What was asked, how often with which outcome, and how long that took in all. Zeroed at first; read while others count. */
+enum { CMEK_AGENT_UNWRAP, CMEK_AGENT_DESCRIBE, CMEK_AGENT_CALLS };
+struct cmek_agent_counts {
+	struct {
+		atomic_uint_fast64_t outcomes[CMEK_E_KIND_MAX]; /* CMEK_E_NONE: it went well */
+		atomic_uint_fast64_t total_ns;
+	} calls[CMEK_AGENT_CALLS];
+};
+
 /* The asking end: an unwrapper over the socket, valid as long as link is. One thread at a time. */
 struct cmek_agent_link {
 	int sock;
@@ -33,6 +44,7 @@ struct cmek_agent_link {
 	 * unwrapped last, as cmek_keyslot_renew() makes it, if the service gave a fresher blob; wrapped == NULL if not.
 	 */
 	struct cmek_slot *renewed;
+	struct cmek_agent_counts *counts; /* borrowed; NULL: nobody counts */
 };
 struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link);
 /* The state of a slot's key. Kinds of cmek_kms_describe(). */

@@ -88,7 +88,8 @@ static int open_store(struct daemon *d, struct cmek_error *err)
 int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, struct cmek_keyring **ret_ring,
 			  struct cmek_error *err)
 {
-	struct cmek_agent_link link = { .sock = d->agent, .renewed = d->read_only ? NULL : &d->renewed };
+	struct cmek_agent_link link = { .sock = d->agent, .renewed = d->read_only ? NULL : &d->renewed,
+					.counts = &d->kms_counts };
 	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
 
 	cmek_slot_done(&d->renewed);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "fs/content/content.h"
+#include "fs/mount/agent.h"
 #include "fs/mount/control.h"
 #include "fs/mount/opts.h"
 #include "fs/mount/session.h"
@@ -47,6 +48,7 @@ struct daemon {
 	atomic_bool ending; /* the session is over: what the listener hears is of no interest */
 	/* agent_lock: one question at a time to the KMS agent */
 	pthread_mutex_t agent_lock;
+	struct cmek_agent_counts kms_counts; /* without a lock */
 	/* life_lock: locking, unlocking and ending, one at a time. Outermost; held for as long as these take */
 	pthread_mutex_t life_lock;
 	/* state_lock: short. Written under both locks, so that either is enough to read */

@@ -6,12 +6,16 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/text.h"
 #include "fs/mount/daemon_impl.h"
+#include "fs/mount/metrics.h"
 
 #define LOCK_REASON_MAX 200
 
@@ -116,24 +120,68 @@ static int no_memory(struct cmek_error *err)
 	return cmek_error_sys(err, ENOMEM, "answering");
 }
 
+/* Of this process; resident_bytes is null where /proc does not say. */
+static json_t *process_json(void)
+{
+	struct rusage usage = { 0 };
+	unsigned long total, resident;
+	json_t *memory = NULL;
+	FILE *statm = fopen("/proc/self/statm", "re");
+
+	if (statm && fscanf(statm, "%lu %lu", &total, &resident) == 2)
+		memory = json_integer((json_int_t)resident * sysconf(_SC_PAGESIZE));
+	if (statm)
+		(void)fclose(statm); /* read only */
+	(void)getrusage(RUSAGE_SELF, &usage); /* can't fail */
+	return json_pack("{s:o, s:f}", "resident_bytes", memory ? memory : json_null(), "cpu_s",
+			 (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+				 (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+}
+
+/* NULL: no memory. */
+static json_t *status_json(struct daemon *d)
+{
+	struct cmek_content_status status;
+	json_t *json;
+
+	cmek_content_status(d->content, &status);
+	json = json_pack("{s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "store", d->opts->store,
+			 "mount_point", d->opts->mountpoint, "program_version", PACKAGE_VERSION, "pid",
+			 (json_int_t)getpid(), "read_only",
+			 d->read_only || cmek_content_failed(d->content) < 0, "since", time_json(d->since), "volume",
+			 header_json(d), "content", content_json(&status), "journal", journal_json(&status),
+			 "requests", requests_json(d), "process", process_json());
+	if (json) {
+		add_state(d, json);
+		json_object_set_new(json, "watch", cmek_watcher_json(d->watcher));
+	}
+	return json;
+}
+
 static int verb_status(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
 {
+	(void)request;
+	*ret_result = status_json(arg);
+	return *ret_result ? 0 : no_memory(err);
+}
+
+static int verb_metrics(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
 	struct daemon *d = arg;
-	struct cmek_content_status status;
+	json_t *status = status_json(d);
+	char *text = NULL;
+	int rc = -ENOMEM;
 
 	(void)request;
-	cmek_content_status(d->content, &status);
-	*ret_result = json_pack("{s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o, s:o}", "store", d->opts->store,
-				"mount_point", d->opts->mountpoint, "program_version", PACKAGE_VERSION, "pid",
-				(json_int_t)getpid(), "read_only",
-				d->read_only || cmek_content_failed(d->content) < 0, "since", time_json(d->since), "volume",
-				header_json(d), "content", content_json(&status), "journal", journal_json(&status),
-				"requests", requests_json(d));
-	if (*ret_result) {
-		add_state(d, *ret_result);
-		json_object_set_new(*ret_result, "watch", cmek_watcher_json(d->watcher));
+	if (status)
+		rc = cmek_metrics_text(status, cmek_session_gate(d->session), &d->kms_counts, (int64_t)time(NULL), &text);
+	if (rc == 0) {
+		*ret_result = json_pack("{s:s}", "text", text);
+		rc = *ret_result ? 0 : -ENOMEM;
 	}
-	return *ret_result ? 0 : no_memory(err);
+	free(text);
+	json_decref(status);
+	return rc == 0 ? 0 : no_memory(err);
 }
 
 /* Everything that this daemon has been given into the store, and that durable. */
@@ -193,6 +241,7 @@ static int verb_reload_keys(void *arg, const struct cmek_json_at *request, json_
 
 const struct cmek_control_verb cmek_daemon_verbs[] = {
 	{ "lock", verb_lock },
+	{ "metrics", verb_metrics },
 	{ "reload-keys", verb_reload_keys },
 	{ "status", verb_status },
 	{ "sync", verb_sync },

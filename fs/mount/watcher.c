@@ -72,7 +72,7 @@ struct poll {
 static void try_unwrap(struct daemon *d, const uint8_t volume[16], const struct cmek_slot *slot, struct slot_view *view,
 		       bool is_described)
 {
-	struct cmek_agent_link link = { .sock = d->agent };
+	struct cmek_agent_link link = { .sock = d->agent, .counts = &d->kms_counts };
 	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_secret *kek = NULL;
@@ -88,7 +88,7 @@ static void try_unwrap(struct daemon *d, const uint8_t volume[16], const struct 
 
 static void ask_slot(struct poll *poll, const uint8_t volume[16], const struct cmek_slot *slot, struct slot_view *view)
 {
-	struct cmek_agent_link link = { .sock = poll->w->d->agent };
+	struct cmek_agent_link link = { .sock = poll->w->d->agent, .counts = &poll->w->d->kms_counts };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_agent_key key;
 	bool described;

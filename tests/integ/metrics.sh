@@ -1,0 +1,106 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What a mount counts, as Prometheus text; and cmekctl status --watch.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+need_cmekfs
+need_root
+need_fuse
+need jq
+
+# A mount point that has to be escaped in a label.
+store=$SHM/store mnt="$T/m\"nt"
+NOT_FOUND=3 USAGE=2 DISABLED=12
+new_volume "$store" -L db
+
+# value NAME [LABEL=VALUE]...: of the metrics of the mount, which are checked as well.
+value() { "$CTL" metrics "$mnt" | $PYTHON "$HERE/promtext.py" "$@"; }
+# equals VALUE NAME [LABEL=VALUE]...
+equals() {
+	local want=$1 got
+	shift
+	got=$(value "$@")
+	[ "$got" = "$want" ] || fail "$*: $got, not $want"
+}
+positive() {
+	local got
+	got=$(value "$@")
+	[ "$got" != 0 ] || fail "$*: nothing"
+}
+is_disabled() { [ "$(value cmekfs_key_state state=disabled)" = 1 ]; }
+
+say "not mounted"
+expect_code $NOT_FOUND "$CTL" metrics "$store"
+expect_code $NOT_FOUND "$CTL" status --watch "$store"
+expect_code $USAGE "$CTL" status --watch --journal "$store"
+
+say "the text"
+start "$store" "$mnt" -o commit=3600,watch_interval=1s,watch_retry=1s,watch_on_disabled=ignore
+echo content >"$mnt/file"
+cat "$mnt/file" >/dev/null
+mkdir -p "$mnt/dir/full"
+expect_errno ENOTEMPTY rmdir "$mnt/dir"
+"$CTL" metrics "$mnt" >"$T/text"
+$PYTHON "$HERE/promtext.py" <"$T/text"
+if command -v promtool >/dev/null; then
+	promtool check metrics <"$T/text"
+fi
+equals 1 cmekfs_info "mountpoint=$mnt" label=db "volume=$("$CTL" status --json "$mnt" | jq -r .uuid)"
+equals 0 cmekfs_read_only
+equals 1 cmekfs_lock_state state=unlocked
+equals 1 cmekfs_waiting_files
+equals 0 cmekfs_journal_failed
+equals 1 cmekfs_key_state state=healthy
+equals 0 cmekfs_requests_refused_total
+positive cmekfs_journal_size_bytes
+positive cmekfs_request_duration_seconds_count op=lookup
+positive cmekfs_request_errors_total op=rmdir
+positive cmekfs_kms_calls_total call=unwrap outcome=ok
+positive cmekfs_process_resident_memory_bytes
+[ "$(value cmekfs_mount_start_time_seconds)" -le "$(date +%s)" ]
+[ "$(value cmekfs_key_last_good_timestamp_seconds)" -le "$(date +%s)" ]
+[ "$("$CTL" metrics --json "$mnt" | jq -r .text | head -n 1)" = "$(head -n 1 "$T/text")" ]
+
+say "a file for a collector"
+mkdir "$T/collector"
+echo old >"$T/collector/db.prom"
+expect_code 0 "$CTL" metrics --textfile "$T/collector/db.prom" "$mnt"
+[ ! -s "$T/out" ] || fail "printed as well"
+$PYTHON "$HERE/promtext.py" <"$T/collector/db.prom"
+[ "$(stat -c %a "$T/collector/db.prom")" = 644 ]
+[ "$(ls -A "$T/collector")" = db.prom ] || fail "left: $(ls -A "$T/collector")"
+expect_code $NOT_FOUND "$CTL" metrics --textfile "$T/nowhere/db.prom" "$mnt"
+expect_code $USAGE "$CTL" metrics --textfile "$T/collector/" "$mnt"
+
+say "a key that is disabled"
+"$CTL" key disable local:test
+wait_for 60 is_disabled || fail "not seen"
+equals 1 cmekfs_key_slot_state slot=0 state=disabled
+positive cmekfs_kms_calls_total call=describe outcome=ok
+"$CTL" lock "$mnt"
+expect_code $DISABLED "$CTL" unlock "$mnt"
+positive cmekfs_kms_calls_total call=unwrap outcome=key-disabled
+"$CTL" key enable local:test
+"$CTL" unlock "$mnt"
+
+say "status, again and again; locked, and the end"
+"$CTL" status --watch "$mnt" >"$T/watched" 2>"$T/watched.err" &
+watcher=$!
+wait_for 60 grep -q "state: *unlocked" "$T/watched" || fail "$(cat "$T/watched" "$T/watched.err")"
+"$CTL" lock --reason "for the test" "$mnt"
+wait_for 60 grep -q "for the test" "$T/watched" || fail "$(cat "$T/watched" "$T/watched.err")"
+equals 1 cmekfs_lock_state state=locked
+expect_errno EKEYREVOKED stat "$mnt/file"
+positive cmekfs_requests_refused_total
+stop "$store" "$mnt"
+code=0
+wait $watcher || code=$?
+[ $code -eq $NOT_FOUND ] || fail "exit code $code: $(cat "$T/watched.err")"
+
+say "without the watch"
+start "$store" "$mnt" -o nowatch,ro
+equals 1 cmekfs_read_only
+"$CTL" metrics "$mnt" >"$T/text"
+! grep -q cmekfs_key_ "$T/text" || fail "states of keys that nobody asks about"
+! grep -q cmekfs_journal_ "$T/text" || fail "a journal of a read-only mount"
+stop "$store" "$mnt"
