@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * cmekctl slot apply: makes a volume's data slots those of a manifest. Reads the manifest, compares, says what it will do,
- * and does it as one change of the header. Slots for backups and recovery are none of its business.
+ * cmekctl slot apply: makes a volume's data slots those of a manifest. Compares, says what it will do, and does it as one
+ * change of the header. Slots for backups and recovery are none of its business.
  */
 #include "config.h"
 
@@ -12,30 +12,18 @@
 
 #include "base/io.h"
 #include "base/text.h"
-#include "kms/json.h"
 #include "tools/ctl.h"
+#include "tools/ctl_manifest.h"
 
 #define MANIFEST_MAX (1u << 20)
 #define PURPOSE "data"
 
 enum { OPT_DRY_RUN = 256 };
 
-/* The manifest's types of keys, and the providers of slots. */
-static const struct {
-	const char *type, *provider;
-} types[] = {
-	{ "AWS_KMS", "aws" },
-	{ "GCP_CLOUD_KMS", "gcp" },
-	{ "IBM_KEY_PROTECT", "ibm" },
-	{ "LOCAL", "local" },
-};
-#define N_TYPES (sizeof(types) / sizeof(types[0]))
-
-/* One key that the volume shall have; all borrowed from the JSON. */
+/* A key of the manifest. */
 struct spec {
-	size_t index; /* in region_specs */
-	const char *provider, *uri;
-	struct cmek_ctl_new_key key; /* region and principal */
+	const struct cmek_manifest_key *wanted;
+	struct cmek_ctl_new_key key; /* how to make a slot for it */
 	bool met;                    /* a slot of the volume is this already */
 };
 
@@ -44,122 +32,27 @@ struct apply {
 	const char *volume, *file;
 	bool dry_run;
 	struct cmek_ctl_unlock unlock;
-	json_t *json;
-	bool revoke;
-	struct spec specs[CMEK_SLOTS_MAX];
-	size_t n_specs;
+	struct cmek_manifest manifest;
+	struct spec specs[CMEK_SLOTS_MAX]; /* as many as the manifest has keys */
 	json_t *plan; /* what is done, for JSON */
 	unsigned changes;
 };
 
-/* ---- the manifest ---- */
-
-/* Who to be: which member of a principal auth_principal means is up to the service. */
-static int read_principal(const struct cmek_json_at *at, struct spec *spec, struct cmek_error *err)
-{
-	struct cmek_kms_principal *p = &spec->key.principal;
-	const char *who = NULL;
-	int ret = 0;
-
-	if (cmek_json_has(at, "auth_principal"))
-		ret = cmek_json_string(at, "auth_principal", &who, err);
-	if (!ret && cmek_json_has(at, "external_id"))
-		ret = cmek_json_string(at, "external_id", &p->external_id, err);
-	if (ret)
-		return ret;
-	if (p->external_id && (strcmp(spec->provider, "aws") || !who))
-		return cmek_json_bad(at, "external_id", "goes with auth_principal, the role, of an AWS_KMS key", err);
-	if (who && !strcmp(spec->provider, "aws"))
-		p->role = who;
-	else if (who && !strcmp(spec->provider, "gcp"))
-		p->service_account = who;
-	else if (who && !strcmp(spec->provider, "ibm"))
-		p->profile = who;
-	else if (who)
-		return cmek_json_bad(at, "auth_principal", "makes no sense for a LOCAL key", err);
-	return 0;
-}
-
-static int read_key_spec(const struct cmek_json_at *at, struct spec *spec, struct cmek_error *err)
-{
-	static const char *const names[] = { "type", "uri", "auth_principal", "external_id", NULL };
-	const char *type = NULL;
-	size_t i;
-	int ret;
-
-	ret = cmek_json_only(at, names, err);
-	if (!ret)
-		ret = cmek_json_string(at, "type", &type, err);
-	for (i = 0; !ret && i < N_TYPES; i++)
-		if (!strcmp(type, types[i].type))
-			spec->provider = types[i].provider;
-	if (!ret && !spec->provider)
-		ret = cmek_json_bad(at, "type", "is none of AWS_KMS, GCP_CLOUD_KMS, IBM_KEY_PROTECT, LOCAL", err);
-	if (!ret)
-		ret = cmek_json_string(at, "uri", &spec->uri, err);
-	if (!ret && !cmek_slot_text_ok(spec->uri, CMEK_SLOT_TEXT_MAX, 0))
-		ret = cmek_json_bad(at, "uri", "is empty, too long or has control characters", err);
-	return ret ? ret : read_principal(at, spec, err);
-}
-
-static int read_spec(struct apply *a, const struct cmek_json_at *list, size_t i, struct cmek_error *err)
-{
-	static const char *const names[] = { "region", "key_spec", NULL };
-	struct spec *spec = &a->specs[a->n_specs];
-	struct cmek_json_at at, key;
-	size_t k;
-	int ret;
-
-	spec->index = i;
-	ret = cmek_json_element(list, i, &at, err);
-	if (!ret)
-		ret = cmek_json_only(&at, names, err);
-	if (!ret && cmek_json_has(&at, "region"))
-		ret = cmek_json_string(&at, "region", &spec->key.region, err);
-	if (!ret && spec->key.region && !cmek_slot_text_ok(spec->key.region, CMEK_SLOT_TEXT_MAX, 1))
-		ret = cmek_json_bad(&at, "region", "is too long or has control characters", err);
-	if (!ret)
-		ret = cmek_json_object(&at, "key_spec", &key, err);
-	if (!ret)
-		ret = read_key_spec(&key, spec, err);
-	for (k = 0; !ret && k < a->n_specs; k++)
-		if (!strcmp(a->specs[k].uri, spec->uri))
-			ret = cmek_json_bad(&key, "uri", "is there twice", err);
-	a->n_specs++;
-	return ret;
-}
-
 static int read_manifest(struct apply *a, struct cmek_error *err)
 {
-	static const char *const names[] = { "$schema", "action", "region_specs", NULL };
-	struct cmek_json_at root, list;
-	const char *action = "APPLY";
 	uint8_t *text = NULL;
-	size_t len = 0, n = 0, i;
+	size_t len = 0, i;
 	int ret;
 
 	ret = cmek_read_file(AT_FDCWD, a->file, MANIFEST_MAX, &text, &len, err);
 	if (!ret)
-		ret = cmek_json_parse(text, len, a->file, &a->json, err);
+		ret = cmek_manifest_parse(text, len, a->file, &a->manifest, err);
 	free(text);
-	if (ret)
-		return ret;
-	root = cmek_json_root(a->json, a->file);
-	ret = cmek_json_only(&root, names, err);
-	if (!ret && cmek_json_has(&root, "action"))
-		ret = cmek_json_string(&root, "action", &action, err);
-	if (!ret && strcmp(action, "APPLY") && strcmp(action, "REVOKE"))
-		ret = cmek_json_bad(&root, "action", "is neither APPLY nor REVOKE", err);
-	a->revoke = !strcmp(action, "REVOKE");
-	/* A bare revocation is of all that the volume has. */
-	if (!ret && (!a->revoke || cmek_json_has(&root, "region_specs")))
-		ret = cmek_json_array(&root, "region_specs", &list, &n, err);
-	if (!ret && n > CMEK_SLOTS_MAX)
-		ret = cmek_json_bad(&root, "region_specs", "has more elements than a volume has key slots", err);
-	if (!ret && !n && !a->revoke)
-		ret = cmek_json_bad(&root, "region_specs", "is empty", err);
-	for (i = 0; !ret && i < n; i++)
-		ret = read_spec(a, &list, i, err);
+	for (i = 0; !ret && i < a->manifest.n_keys; i++) {
+		a->specs[i].wanted = &a->manifest.keys[i];
+		a->specs[i].key.region = a->manifest.keys[i].region;
+		a->specs[i].key.principal = a->manifest.keys[i].principal;
+	}
 	return ret;
 }
 
@@ -172,8 +65,8 @@ static bool same_text(const char *a, const char *b)
 
 static bool same_key(const struct cmek_slot *slot, const struct spec *spec)
 {
-	return !strcmp(slot->provider, spec->provider) &&
-	       (!strcmp(slot->key, spec->uri) || cmek_slot_key_is(slot->resolved, spec->uri));
+	return !strcmp(slot->provider, spec->wanted->provider) &&
+	       (!strcmp(slot->key, spec->wanted->uri) || cmek_slot_key_is(slot->resolved, spec->wanted->uri));
 }
 
 static bool same_principal(const struct cmek_slot *slot, const struct spec *spec)
@@ -195,7 +88,7 @@ static struct spec *find_spec(struct apply *a, const struct cmek_slot *slot)
 {
 	size_t i;
 
-	for (i = 0; i < a->n_specs; i++)
+	for (i = 0; i < a->manifest.n_keys; i++)
 		if (same_key(slot, &a->specs[i]))
 			return &a->specs[i];
 	return NULL;
@@ -232,9 +125,9 @@ static int match_slots(struct apply *a, struct cmek_change *change, struct cmek_
 		if (a->dry_run)
 			continue;
 		memset(&next, 0, sizeof(next));
-		ret = cmek_ctl_new_key_wrap(&spec->key, &a->unlock, spec->uri, change, slot->id, PURPOSE, &next, err);
+		ret = cmek_ctl_new_key_wrap(&spec->key, &a->unlock, spec->wanted->uri, change, slot->id, PURPOSE, &next, err);
 		if (ret) {
-			cmek_error_prefix(err, "region_specs[%zu]", spec->index);
+			cmek_error_prefix(err, "region_specs[%zu]", spec->wanted->index);
 			return ret;
 		}
 		cmek_slot_done(slot);
@@ -252,7 +145,7 @@ static int add_slots(struct apply *a, struct cmek_change *change, struct cmek_er
 	size_t i;
 	int ret;
 
-	for (i = 0; i < a->n_specs; i++) {
+	for (i = 0; i < a->manifest.n_keys; i++) {
 		spec = &a->specs[i];
 		if (spec->met)
 			continue;
@@ -261,12 +154,12 @@ static int add_slots(struct apply *a, struct cmek_change *change, struct cmek_er
 			return ret;
 		memset(&slot, 0, sizeof(slot));
 		slot.id = id;
-		note(a, "add", &slot, spec->uri);
+		note(a, "add", &slot, spec->wanted->uri);
 		if (a->dry_run)
 			continue;
-		ret = cmek_ctl_new_key_wrap(&spec->key, &a->unlock, spec->uri, change, id, PURPOSE, &slot, err);
+		ret = cmek_ctl_new_key_wrap(&spec->key, &a->unlock, spec->wanted->uri, change, id, PURPOSE, &slot, err);
 		if (ret) {
-			cmek_error_prefix(err, "region_specs[%zu]", spec->index);
+			cmek_error_prefix(err, "region_specs[%zu]", spec->wanted->index);
 			return ret;
 		}
 		place = cmek_volhdr_grow_slots(hdr);
@@ -290,7 +183,7 @@ static int revoke_slots(struct apply *a, struct cmek_change *change, struct cmek
 	for (i = 0; i < hdr->n_slots;) {
 		slot = &hdr->slots[i];
 		spec = find_spec(a, slot);
-		if (a->n_specs ? !spec : strcmp(slot->purpose, PURPOSE) != 0) {
+		if (a->manifest.n_keys ? !spec : strcmp(slot->purpose, PURPOSE) != 0) {
 			i++;
 			continue;
 		}
@@ -347,19 +240,19 @@ static int run(struct apply *a, struct cmek_error *err)
 		return cmek_error_set(err, why.kind == CMEK_E_BAD_FORMAT ? CMEK_E_USAGE : why.kind, why.err, "%s", why.text);
 	ret = cmek_ctl_change_begin(a->tool, a->volume, CMEK_STORE_CHANGE, &a->unlock, &path, &change, err);
 	if (!ret)
-		ret = a->revoke ? revoke_slots(a, change, err) : match_slots(a, change, err);
-	if (!ret && !a->revoke)
+		ret = a->manifest.revoke ? revoke_slots(a, change, err) : match_slots(a, change, err);
+	if (!ret && !a->manifest.revoke)
 		ret = add_slots(a, change, err);
 	if (!ret && a->changes && !a->dry_run) {
 		ret = prove(a, change, err);
 		/* Who has the old header knows the KEK that it holds: a revocation makes another one. */
-		if (!ret && a->revoke)
+		if (!ret && a->manifest.revoke)
 			ret = cmek_change_rekey(change, err);
 		if (!ret)
 			ret = cmek_change_commit(change, err);
 	}
 	if (!ret) {
-		if (a->revoke)
+		if (a->manifest.revoke)
 			say_left(a, cmek_change_new(change));
 		if (!a->changes)
 			cmek_tool_say(a->tool, "Nothing to do.");
@@ -367,7 +260,7 @@ static int run(struct apply *a, struct cmek_error *err)
 			cmek_tool_say(a->tool, "Nothing was changed (--dry-run).");
 		cmek_uuid_encode(cmek_change_old(change)->uuid, uuid);
 		json = json_pack("{s:s, s:I, s:s, s:b, s:O}", "uuid", uuid, "sequence",
-				 (json_int_t)cmek_change_old(change)->sequence, "action", a->revoke ? "REVOKE" : "APPLY",
+				 (json_int_t)cmek_change_old(change)->sequence, "action", a->manifest.revoke ? "REVOKE" : "APPLY",
 				 "changed", a->changes && !a->dry_run, "plan", a->plan);
 		cmek_tool_json(a->tool, &json);
 	}
@@ -405,6 +298,6 @@ int cmek_ctl_slot_apply(struct cmek_tool *tool, int argc, char **argv)
 	a.file = args.argv[1];
 	code = run(&a, &err) ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	json_decref(a.plan);
-	json_decref(a.json);
+	cmek_manifest_done(&a.manifest);
 	return code;
 }
