@@ -21,6 +21,20 @@ static const struct {
 };
 #define N_TYPES (sizeof(types) / sizeof(types[0]))
 
+/* What ends in a slot has to be what a slot may have: found out before a key is asked. */
+static int read_text(const struct cmek_json_at *at, const char *name, const char **ret_text, struct cmek_error *err)
+{
+	const char *text = NULL;
+	int ret = cmek_json_string(at, name, &text, err);
+
+	if (ret)
+		return ret;
+	if (!cmek_slot_text_ok(text, CMEK_SLOT_TEXT_MAX, 0))
+		return cmek_json_bad(at, name, "is empty, too long or has control characters", err);
+	*ret_text = text;
+	return 0;
+}
+
 /* Who to be: which member of a principal auth_principal means is up to the service. */
 static int read_principal(const struct cmek_json_at *at, struct cmek_manifest_key *key, struct cmek_error *err)
 {
@@ -29,9 +43,9 @@ static int read_principal(const struct cmek_json_at *at, struct cmek_manifest_ke
 	int ret = 0;
 
 	if (cmek_json_has(at, "auth_principal"))
-		ret = cmek_json_string(at, "auth_principal", &who, err);
+		ret = read_text(at, "auth_principal", &who, err);
 	if (!ret && cmek_json_has(at, "external_id"))
-		ret = cmek_json_string(at, "external_id", &p->external_id, err);
+		ret = read_text(at, "external_id", &p->external_id, err);
 	if (ret)
 		return ret;
 	if (p->external_id && (strcmp(key->provider, "aws") || !who))
@@ -63,9 +77,7 @@ static int read_key_spec(const struct cmek_json_at *at, struct cmek_manifest_key
 	if (!ret && !key->provider)
 		ret = cmek_json_bad(at, "type", "is none of AWS_KMS, GCP_CLOUD_KMS, IBM_KEY_PROTECT, LOCAL", err);
 	if (!ret)
-		ret = cmek_json_string(at, "uri", &key->uri, err);
-	if (!ret && !cmek_slot_text_ok(key->uri, CMEK_SLOT_TEXT_MAX, 0))
-		ret = cmek_json_bad(at, "uri", "is empty, too long or has control characters", err);
+		ret = read_text(at, "uri", &key->uri, err);
 	return ret ? ret : read_principal(at, key, err);
 }
 
