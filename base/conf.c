@@ -21,6 +21,7 @@
 
 #define FILE_MAX_BYTES (1u << 20)
 #define NAME_MAX_BYTES 64
+#define BLANKS " \t\v\f\r" /* what inih takes for white space in a line */
 
 enum form {
 	TEXT,     /* anything that is not empty */
@@ -276,7 +277,7 @@ static char *next_line(char *buf, int room, void *stream)
 
 	if (r->rc < 0 || *r->next == '\0')
 		return NULL;
-	r->next += strspn(r->next, " \t"); /* inih would take an indented line for more of the value above it */
+	r->next += strspn(r->next, BLANKS); /* inih would take an indented line for more of the value above it */
 	end = strchrnul(r->next, '\n');
 	len = (size_t)(end - r->next);
 	r->line++;
@@ -291,7 +292,7 @@ static char *next_line(char *buf, int room, void *stream)
 	buf[len + 1] = '\0';
 	r->next = *end ? end + 1 : end;
 	if (buf[0] == '[') {
-		char *close = strchr(buf, ']');
+		char *close = strchr(buf, ']'), *rest;
 
 		if (!close) {
 			buf[len] = '\0';
@@ -301,6 +302,11 @@ static char *next_line(char *buf, int room, void *stream)
 		*close = '\0';
 		open_section(r, buf + 1);
 		*close = ']';
+		rest = close + 1 + strspn(close + 1, BLANKS);
+		if (*rest != '\n' && *rest != ';' && *rest != '#') {
+			buf[len] = '\0';
+			refuse(r, rest, "stands behind a section's closing bracket");
+		}
 	}
 	return r->rc < 0 ? NULL : buf;
 }

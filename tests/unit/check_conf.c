@@ -51,7 +51,7 @@ static const char all_forms[] = "; a comment\n"
 				"[aws prod]\n"
 				"region = us-east-1\n"
 				"proxy = none\n"
-				"[gcp]\n"
+				"[gcp]\t# behind\n"
 				"[volume db.1]\n"
 				"store = /srv/db.store\n"
 				"key = aws-kms://arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\n"
@@ -125,6 +125,10 @@ static const struct {
 	{ "[kms x]\n", "1: \"kms x\" takes no name" },
 	{ "[volume]\n", "1: \"volume\" needs a name" },
 	{ "[aws\nregion = a\n", "1: \"[aws\" has no closing bracket" },
+	{ "[aws] region = a\n", "1: \"region = a\" stands behind" },
+	{ "[aws]]\n", "1: \"]\" stands behind" },
+	{ "[aws]\n\f[kms]\nregion = a\n", "3: \"region\" is not a key" },
+	{ "[aws]\n\v[kms]\nregion = a\n", "3: \"region\" is not a key" },
 	{ "region = a\n[aws]\n", "1: \"region\" stands before" },
 	{ "[aws]\nregion = a\nregion = b\n", "3: \"region\" is set twice" },
 	{ "[aws]\n[gcp]\n[aws]\n", "3: \"aws\" is there twice" },
