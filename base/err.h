@@ -19,7 +19,7 @@ enum cmek_kind {
 	CMEK_E_EXISTS,           /* already there: a volume, a key */
 	CMEK_E_BUSY,             /* in use by another mount or program */
 	CMEK_E_DENIED,           /* the KMS or the passphrase says no */
-	CMEK_E_EXPIRED,          /* credentials expired */
+	CMEK_E_EXPIRED,          /* credentials expired, or there are none */
 	CMEK_E_KEY_DISABLED,     /* the key exists and is disabled */
 	CMEK_E_PENDING_DELETION, /* the key is scheduled for deletion, can still be restored */
 	CMEK_E_KEY_DESTROYED,    /* the key material is gone */

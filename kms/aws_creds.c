@@ -302,7 +302,7 @@ static int from_credential_source(struct cmek_aws_client *client, const char *pr
 				      "EcsContainer, Ec2InstanceMetadata",
 				      profile, source);
 	if (rc == NONE)
-		rc = cmek_error_set(err, CMEK_E_DENIED, ENOKEY, "the AWS profile '%s' has credential_source = %s, where there are none",
+		rc = cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY, "the AWS profile '%s' has credential_source = %s, where there are none",
 				    profile, source);
 	return rc;
 }
@@ -328,7 +328,7 @@ static int base_of_role(struct cmek_aws_client *client, const char *region, cons
 	rc = strcmp(text, profile) == 0 ? from_profile_keys(client, profile, ret_creds, err) :
 					  from_profile(client, region, text, depth + 1, ret_creds, err);
 	if (rc == NONE)
-		rc = cmek_error_set(err, CMEK_E_DENIED, ENOKEY, "the AWS profile '%s', source of '%s', has no credentials", text,
+		rc = cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY, "the AWS profile '%s', source of '%s', has no credentials", text,
 				    profile);
 	return rc;
 }
@@ -387,7 +387,7 @@ static int from_profile(struct cmek_aws_client *client, const char *region, cons
 
 static int nobody_has_any(const struct cmek_aws_client *client, const struct cmek_error *instance, struct cmek_error *err)
 {
-	return cmek_error_set(err, CMEK_E_DENIED, ENOKEY,
+	return cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY,
 			      "no AWS credentials: none in the environment, in the profile '%s' of ~/.aws, of a web identity or "
 			      "of a container, and %s",
 			      client->profile, cmek_error_is_set(instance) ? instance->text : "the metadata service is not asked");

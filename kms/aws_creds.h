@@ -40,7 +40,7 @@ int cmek_aws_client_endpoint(const struct cmek_aws_client *client, const char *s
 
 /*
  * The key to sign with, for requests in this Region: the chain of doc/kms/aws.md, then client->role. Temporary ones are cached
- * in the session. Kinds: denied (-ENOKEY: nobody has any; else refused), expired, unreachable, throttled, usage,
+ * in the session. Kinds: expired (-ENOKEY: nobody has any), denied, unreachable, throttled, usage,
  * unsupported, bad-format.
  */
 int cmek_aws_creds_get(struct cmek_aws_client *client, const char *region, struct cmek_aws_creds *ret_creds,

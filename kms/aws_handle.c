@@ -211,18 +211,26 @@ int cmek_aws_metadata(struct cmek_aws *aws, const struct cmek_aws_target *target
 }
 
 /*
- * KMSInvalidStateException does not tell which state: DescribeKey does. *failure becomes the whole story, as far as it may
- * be asked. True: a state that passes by itself in seconds.
+ * KMSInvalidStateException does not tell which state: DescribeKey does. *failure becomes the whole story; who may not ask it
+ * is denied and not told of a state. True: a state that passes by itself in seconds.
  */
 static bool explain_state(struct cmek_aws *aws, const struct cmek_aws_target *target, struct cmek_error *failure)
 {
 	struct cmek_aws_metadata meta;
-	struct cmek_error copy_of = *failure;
+	struct cmek_error copy_of = *failure, why = CMEK_ERROR_INIT;
 	char date[CMEK_TIME_TEXT];
 	bool passes;
 
-	if (cmek_aws_metadata(aws, target, &meta, NULL) < 0)
+	if (cmek_aws_metadata(aws, target, &meta, &why) < 0) {
+		/* The service does not give the key, that much is known; or it could not be asked at all. */
+		cmek_error_clear(failure);
+		if (why.kind == CMEK_E_UNREACHABLE || why.kind == CMEK_E_THROTTLED || why.kind == CMEK_E_EXPIRED)
+			cmek_error_set(failure, why.kind, why.err, "%s (%s)", copy_of.text, why.text);
+		else
+			cmek_error_set(failure, CMEK_E_DENIED, EACCES, "%s (which state the key is in can't be told: %s)",
+				       copy_of.text, why.text);
 		return false;
+	}
 	passes = strcmp(meta.key_state, "Creating") == 0 || strcmp(meta.key_state, "Updating") == 0;
 	cmek_error_clear(failure);
 	if (meta.info.state == CMEK_KMS_PENDING_DELETION) {

@@ -57,9 +57,9 @@ int cmek_cred_file_read(const char *path, size_t max, struct cmek_secret **ret_t
 	int rc;
 
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%s: no such file", path);
+		return cmek_error_set(err, CMEK_E_EXPIRED, ENOENT, "%s: no such file", path);
 	if (fd < 0 && (errno == EACCES || errno == EPERM))
-		return cmek_error_set(err, CMEK_E_DENIED, EACCES, "%s: can't be read: %s", path, strerror(errno));
+		return cmek_error_set(err, CMEK_E_EXPIRED, EACCES, "%s: can't be read: %s", path, strerror(errno));
 	if (fd < 0)
 		return cmek_error_sys(err, errno, "%s", path);
 	rc = read_fd(fd, path, max, ret_text, err);

@@ -12,8 +12,9 @@
 
 /*
  * The whole of a regular file of 1..max bytes as CMEK_KEY_TEXT; the caller owns it. A file that others can read is taken,
- * with a warning in the log. Kinds: not-found (-ENOENT), bad-format (empty, or holds a NUL), limit (-EFBIG), denied
- * (-EACCES: not readable), system.
+ * with a warning in the log.
+ * Kinds: expired (-ENOENT: there is none, -EACCES: not readable), bad-format (empty, or holds a NUL), limit
+ * (-EFBIG), system.
  */
 int cmek_cred_file_read(const char *path, size_t max, struct cmek_secret **ret_text, struct cmek_error *err);
 

@@ -208,10 +208,10 @@ static int judge(const struct run *r, const char *program, int status, struct cm
 
 	cmek_problem_text(why, sizeof(why), r->complaint, r->n_complaint);
 	if (WIFSIGNALED(status))
-		return cmek_error_set(err, CMEK_E_DENIED, EACCES, "%.200s was killed by signal %d", program,
+		return cmek_error_set(err, CMEK_E_EXPIRED, EKEYEXPIRED, "%.200s was killed by signal %d", program,
 				      WTERMSIG(status));
 	if (WEXITSTATUS(status) != 0)
-		return cmek_error_set(err, CMEK_E_DENIED, EACCES, "%.200s ended with exit code %d: %s", program,
+		return cmek_error_set(err, CMEK_E_EXPIRED, EKEYEXPIRED, "%.200s ended with exit code %d: %s", program,
 				      WEXITSTATUS(status), why);
 	if (r->n_out == 0)
 		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "%.200s printed nothing", program);
@@ -254,7 +254,7 @@ int cmek_cred_run(char *const *argv, unsigned timeout_ms, struct cmek_secret **r
 	close_fd(&out[1]);
 	close_fd(&complaint[1]);
 	if (rc == -ENOENT)
-		rc = cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%.200s: no such program", argv[0]);
+		rc = cmek_error_set(err, CMEK_E_EXPIRED, ENOENT, "%.200s: no such program", argv[0]);
 	else if (rc < 0)
 		rc = cmek_error_sys(err, -rc, "starting %.200s", argv[0]);
 	else

@@ -355,6 +355,7 @@ static int by_metadata(struct cmek_gcp_token *source, const char *base, struct c
 {
 	static const char what[] = "Google Cloud, metadata server";
 	int64_t now = cmek_http_time(source->cloud->http);
+	struct cmek_error failure = CMEK_ERROR_INIT;
 	char url[URL_MAX_BYTES], flavor[16];
 	struct cmek_http_response resp;
 	struct cmek_http_request req = {
@@ -373,15 +374,17 @@ static int by_metadata(struct cmek_gcp_token *source, const char *base, struct c
 	if ((size_t)snprintf(url, sizeof(url), "%s/computeMetadata/v1/instance/service-accounts/default/token", base) >=
 	    sizeof(url))
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "%s: the endpoint's URL is too long", what);
-	rc = cmek_http_call(source->cloud->http, &req, &resp, err);
+	rc = cmek_http_call(source->cloud->http, &req, &resp, &failure);
+	if (rc < 0 && resp.status == 404)
+		rc = cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY, "this machine has no service account: %s", failure.text);
+	else if (rc < 0)
+		rc = cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
 	/* Something else that answers there (a captive portal) does not say this. */
 	if (rc == 0 && (!cmek_http_header_of(&resp, "metadata-flavor", flavor, sizeof(flavor)) || strcmp(flavor, "Google")))
 		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EPROTO, "%s: what answers at %s is not a metadata server", what,
 				    base);
 	if (rc == 0)
 		rc = cmek_cloud_token_reply(&resp, what, "access_token", "expires_in", now, ret_token, ret_expires, err);
-	else if (resp.status == 404)
-		cmek_error_prefix(err, "this machine has no service account");
 	if (rc == 0)
 		snprintf(source->who, sizeof(source->who), "the service account of this machine");
 	cmek_http_response_done(&resp);

@@ -131,7 +131,7 @@ static int find_origin(struct cmek_ibm_iam *iam, struct origin *o, struct cmek_e
 	if (!o->profile)
 		o->profile = cmek_cloud_text(iam->cloud, "trusted_profile");
 	if (!o->profile)
-		return cmek_error_set(err, CMEK_E_EXPIRED, EKEYEXPIRED,
+		return cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY,
 				      "no credentials for IBM Cloud: neither an API key (IBMCLOUD_API_KEY, api_key_file) nor a "
 				      "trusted profile (trusted_profile)");
 	if (!profile_ok(o->profile))

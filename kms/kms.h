@@ -111,11 +111,13 @@ const char *cmek_kms_uri(const struct cmek_kms *kms);           /* as given */
  *          provider re-made on the way because the key was rotated since (IBM; Google Cloud, if it may be asked to wrap),
  *          data == NULL if none; the caller owns it.
  * rewrap:  blob -> new blob under the newest version, in the KMS where it can (else cmek_kms_rewrap() does it here).
- * Kinds: denied, expired, key-disabled, pending-deletion, key-destroyed, not-found, unreachable, throttled,
- *        tampered (the blob or the context does not fit), bad-format, system, limit. errno: -EACCES for denied,
- *        -EKEYREVOKED disabled/pending/destroyed, -ENOKEY not found, -ETIMEDOUT unreachable, -EAGAIN throttled,
- *        -EBADMSG tampered. local tells more of denied: -EPERM (a file of the store is open to others), -EKEYREJECTED
- *        (wrong passphrase or key file), -ENOTTY (a passphrase is needed and nobody can be asked).
+ * Kinds: denied, expired (also: this machine has no credentials, which says nothing of the key), key-disabled,
+ *        pending-deletion, key-destroyed, not-found, unreachable, throttled, tampered (the blob or the context does not fit),
+ *        bad-format, system, limit. errno: -EACCES for denied, -EKEYREVOKED disabled/pending/destroyed, -ENOKEY not found,
+ *        -EAGAIN throttled, -EBADMSG tampered; unreachable: -ETIMEDOUT, or -EHOSTUNREACH, -ECONNREFUSED, -ECONNRESET,
+ *        -EPROTO (TLS); expired: -EKEYEXPIRED, or -ENOKEY (no credentials), -ENOENT, -EACCES (a file of them). local tells
+ *        more of denied: -EPERM (a file of the store is open to others), -EKEYREJECTED (wrong passphrase or key file),
+ *        -ENOTTY (a passphrase is needed and nobody can be asked).
  */
 int cmek_kms_wrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, const struct cmek_secret *key,
 		  struct cmek_kms_blob *ret_blob, struct cmek_error *err);

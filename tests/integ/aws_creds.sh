@@ -47,7 +47,7 @@ expect_text "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"
 
 say "nowhere"
 forget
-expect_code $DENIED "$CTL" slot test "$key"
+expect_code $EXPIRED "$CTL" slot test "$key"
 expect_text "no AWS credentials" "profile 'default'"
 
 say "the shared files"
@@ -120,7 +120,7 @@ AWS_PROFILE=role is assumed-role/mounter/one "role $role"
 AWS_PROFILE=chain is assumed-role/mounter2/cmekfs "role ${role}2"
 AWS_PROFILE=wrong expect_code $DENIED "$CTL" slot test "$key"
 expect_text "assuming the role $role: AWS STS, AssumeRole: AccessDenied" "not authorized to perform: sts:AssumeRole"
-AWS_PROFILE=from-env expect_code $DENIED "$CTL" slot test "$key"
+AWS_PROFILE=from-env expect_code $EXPIRED "$CTL" slot test "$key"
 say "a role that is kept in the slot"
 mkdir "$SHM/cross"
 env "${as_admin[@]}" "$MKFS" --key "$key" --role "$role" --external-id "db 17" "$SHM/cross" >/dev/null
@@ -143,7 +143,7 @@ forget
 printf '[default]\ncredential_process = %s "two words"\n[profile bad]\ncredential_process = %s one\n' "$T/process" \
 	"$T/process" >"$AWS_CONFIG_FILE"
 is user/admin "credential_process $T/process"
-AWS_PROFILE=bad expect_code $DENIED "$CTL" slot test "$key"
+AWS_PROFILE=bad expect_code $EXPIRED "$CTL" slot test "$key"
 expect_text "ended with exit code 3: what is 'one'"
 
 say "a web identity"
@@ -174,7 +174,7 @@ say "an instance"
 export AWS_EC2_METADATA_DISABLED=false
 is assumed-role/task/i-0123 "the instance's role task"
 emulate aws '{"instance_role": null}' >/dev/null
-expect_code $DENIED "$CTL" slot test "$key"
+expect_code $EXPIRED "$CTL" slot test "$key"
 expect_text "metadata service: .*HTTP 404"
 export AWS_EC2_METADATA_DISABLED=true
 

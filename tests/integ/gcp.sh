@@ -194,7 +194,7 @@ refused $BAD_FORMAT
 expect_text "not a metadata server"
 no_faults
 emulate gcp '{"machine": null}' >/dev/null
-refused $NOT_FOUND
+refused $EXPIRED
 expect_text "no service account" "GOOGLE_APPLICATION_CREDENTIALS"
 
 say "a service account's key"
@@ -218,7 +218,7 @@ echo '{"type": "external_account"}' >"$T/external.json"
 chmod 600 "$T/bad.json" "$T/external.json"
 GOOGLE_APPLICATION_CREDENTIALS=$T/bad.json refused $BAD_FORMAT
 GOOGLE_APPLICATION_CREDENTIALS=$T/external.json refused $UNSUPPORTED
-GOOGLE_APPLICATION_CREDENTIALS=$T/none.json refused $NOT_FOUND
+GOOGLE_APPLICATION_CREDENTIALS=$T/none.json refused $EXPIRED
 expect_text "none.json"
 
 say "a user, in gcloud's own file and as systemd hands it over"

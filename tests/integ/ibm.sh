@@ -239,7 +239,7 @@ as $profile
 	refused $EXPIRED
 	expect_text "$profile" "BXNIM0513E"
 	rm "$T/token"
-	refused $NOT_FOUND
+	refused $EXPIRED
 	say "a trusted profile by the metadata service"
 	sed -i '/^compute_token_file/d' "$CMEKFS_CONFIG"
 	emulate log DELETE >/dev/null

@@ -132,6 +132,20 @@ START_TEST(answers_are_judged)
 }
 END_TEST
 
+/* Nothing is claimed of the key's state. */
+START_TEST(a_state_that_may_not_be_asked_for)
+{
+	open_key(ARN, NULL);
+	fake_says(&fake, 400, NULL, "{\"__type\":\"KMSInvalidStateException\"}");
+	fake_says(&fake, 400, NULL, "{\"__type\":\"AccessDeniedException\"}");
+	ck_assert_int_eq(unwrap(ARN), -EACCES);
+	ck_assert_int_eq(err.kind, CMEK_E_DENIED);
+	ck_assert_ptr_nonnull(strstr(err.text, "KMSInvalidStateException"));
+	ck_assert_ptr_nonnull(strstr(err.text, "can't be told"));
+	ck_assert_uint_eq(fake.n_asked, 2);
+}
+END_TEST
+
 START_TEST(a_key_in_the_making_is_waited_for)
 {
 	open_key(ARN, NULL);
@@ -173,7 +187,7 @@ START_TEST(no_credentials)
 	ck_assert_int_eq(unsetenv("AWS_ACCESS_KEY_ID") | unsetenv("AWS_SECRET_ACCESS_KEY"), 0);
 	open_key(ARN, NULL);
 	ck_assert_int_eq(unwrap(ARN), -ENOKEY);
-	ck_assert_int_eq(err.kind, CMEK_E_DENIED);
+	ck_assert_int_eq(err.kind, CMEK_E_EXPIRED);
 	ck_assert_uint_eq(fake.n_asked, 0);
 }
 END_TEST
@@ -284,6 +298,7 @@ int main(void)
 	tcase_add_test(t, an_unwrap_names_key_and_context);
 	tcase_add_test(t, the_key_that_wrapped_is_asked);
 	tcase_add_loop_test(t, answers_are_judged, 0, UNIT_ROWS(rows));
+	tcase_add_test(t, a_state_that_may_not_be_asked_for);
 	tcase_add_test(t, a_key_in_the_making_is_waited_for);
 	tcase_add_test(t, a_wrong_clock_is_corrected);
 	tcase_add_test(t, a_wrong_signature_is_not_repeated);

@@ -66,7 +66,7 @@ static const struct {
 	{ "", 0, CMEK_E_BAD_FORMAT, EINVAL },
 	{ "a\0b", 3, CMEK_E_BAD_FORMAT, EINVAL },
 	{ "12345678", 8, CMEK_E_LIMIT, EFBIG },
-	{ NULL, 0, CMEK_E_NOT_FOUND, ENOENT },
+	{ NULL, 0, CMEK_E_EXPIRED, ENOENT },
 };
 
 START_TEST(other_files_are_refused)

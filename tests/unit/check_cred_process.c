@@ -58,9 +58,9 @@ static const struct {
 } run_rows[] = {
 	{ "echo fine", 60000, "fine\n", CMEK_E_NONE, NULL },
 	{ "echo note >&2; printf %s \"$1\"", 60000, "one word", CMEK_E_NONE, NULL },
-	{ "echo 'log in first' >&2; exit 4", 60000, NULL, CMEK_E_DENIED, "ended with exit code 4: log in first" },
+	{ "echo 'log in first' >&2; exit 4", 60000, NULL, CMEK_E_EXPIRED, "ended with exit code 4: log in first" },
 	{ "exit 0", 60000, NULL, CMEK_E_BAD_FORMAT, "printed nothing" },
-	{ "kill -9 $$", 60000, NULL, CMEK_E_DENIED, "killed by signal 9" },
+	{ "kill -9 $$", 60000, NULL, CMEK_E_EXPIRED, "killed by signal 9" },
 	{ "head -c 70000 /dev/zero | tr '\\0' x", 60000, NULL, CMEK_E_BAD_FORMAT, "more than" },
 	{ "exec sleep 600", 100, NULL, CMEK_E_UNREACHABLE, "was not done after 100 ms" },
 };
@@ -90,7 +90,7 @@ START_TEST(a_program_that_is_not_there)
 	struct cmek_secret *output = NULL;
 
 	ck_assert_int_eq(cmek_cred_run(argv, 1000, &output, &err), -ENOENT);
-	ck_assert_int_eq(err.kind, CMEK_E_NOT_FOUND);
+	ck_assert_int_eq(err.kind, CMEK_E_EXPIRED);
 }
 END_TEST
 

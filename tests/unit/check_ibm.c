@@ -180,7 +180,7 @@ START_TEST(credentials_that_are_not_taken)
 	ck_assert_int_eq(unwrap(NULL), -EKEYEXPIRED);
 	ck_assert_ptr_nonnull(strstr(err.text, "BXNIM9999E: no"));
 	unsetenv("IBMCLOUD_API_KEY");
-	ck_assert_int_eq(unwrap(NULL), -EKEYEXPIRED);
+	ck_assert_int_eq(unwrap(NULL), -ENOKEY);
 	ck_assert_ptr_nonnull(strstr(err.text, "IBMCLOUD_API_KEY"));
 	ck_assert_uint_eq(fake.n_asked, 1);
 }
