@@ -95,6 +95,10 @@ static const struct key watch_keys[] = {
 	{ "on_destroyed", TEXT, 0, 0 },
 	{ NULL, TEXT, 0, 0 },
 };
+static const struct key audit_keys[] = {
+	{ "file", PATH, 0, 0 },
+	{ NULL, TEXT, 0, 0 },
+};
 static const struct key volume_keys[] = {
 	{ "store", PATH, 0, 0 },
 	{ "key", TEXT, 0, 0 },
@@ -110,6 +114,7 @@ static const struct section {
 	enum naming naming;
 	const struct key *keys;
 } sections[] = {
+	{ "audit", PLAIN, audit_keys },
 	{ "kms", PLAIN, kms_keys },
 	{ "aws", EITHER, aws_keys },
 	{ "gcp", EITHER, gcp_keys },

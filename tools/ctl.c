@@ -11,6 +11,7 @@
 #include "tools/ctl.h"
 
 static const struct cmek_ctl_verb groups[] = {
+	{ "audit", "look at the audit log", cmek_ctl_audit },
 	{ "header", "show, back up and restore a volume's header", cmek_ctl_header },
 	{ "key", "make, describe, rotate, disable and delete keys in their KMS", cmek_ctl_key },
 	{ "lock", "take the keys of a mounted volume out of memory", cmek_ctl_lock },

@@ -25,6 +25,7 @@ int cmek_ctl_dispatch(struct cmek_tool *tool, const struct cmek_ctl_verb *verbs,
 		      char **argv);
 
 /* The groups, one file each. */
+int cmek_ctl_audit(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_header(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_key(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv);
@@ -136,6 +137,15 @@ int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_
 int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_store_access access,
 			  const struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
 			  struct cmek_error *err);
+/*
+ * cmek_change_commit(), and what it changed of slots and data keys goes to the audit log, done or failed (ctl_audit.c).
+ * store: its path.
+ */
+int cmek_ctl_commit(const struct cmek_tool *tool, const struct cmek_ctl_unlock *unlock, const char *store,
+		    struct cmek_change *change, struct cmek_error *err);
+/* The event that a volume was opened, or (change NULL) could not be. cmek_ctl_change_begin() tells it itself. */
+void cmek_ctl_audit_opened(const struct cmek_tool *tool, const struct cmek_ctl_unlock *unlock, const char *store,
+			   const struct cmek_change *change, const struct cmek_error *failure);
 /* The lowest number that no slot has. Kind limit. */
 int cmek_ctl_free_slot(const struct cmek_volhdr *hdr, unsigned *ret_id, struct cmek_error *err);
 /* 0 when another slot than this one holds the volume's key and opens now, else kind usage with what the others said. */

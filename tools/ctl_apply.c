@@ -249,7 +249,7 @@ static int run(struct apply *a, struct cmek_error *err)
 		if (!ret && a->manifest.revoke)
 			ret = cmek_change_rekey(change, err);
 		if (!ret)
-			ret = cmek_change_commit(change, err);
+			ret = cmek_ctl_commit(a->tool, &a->unlock, path, change, err);
 	}
 	if (!ret) {
 		if (a->manifest.revoke)

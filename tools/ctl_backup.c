@@ -103,6 +103,18 @@ static void tell_backup(const struct backup *b, const struct cmek_volhdr *hdr, c
 	cmek_tool_json(b->tool, &json);
 }
 
+/* hdr: what is in the file, NULL = not known. */
+static void audit(const struct cmek_tool *tool, const struct cmek_ctl_unlock *unlock, const char *name,
+		  const struct cmek_volhdr *hdr, const char *store, const char *file, const struct cmek_error *failure)
+{
+	struct cmek_audit_event event = {
+		.name = name, .volume = hdr ? hdr->uuid : NULL, .label = hdr ? hdr->label : NULL, .store = store,
+		.slot = -1, .file = file, .failure = failure,
+	};
+
+	cmek_tool_audit(tool, unlock->kms.config_path, &event);
+}
+
 static int make_backup(const struct backup *b, struct cmek_error *err)
 {
 	struct cmek_change *change = NULL;
@@ -128,6 +140,7 @@ static int make_backup(const struct backup *b, struct cmek_error *err)
 		ret = cmek_registry_note_backup(registry, hdr, path, err);
 		cmek_error_prefix(err, "the backup is in %s, but could not be noted", path);
 	}
+	audit(b->tool, &b->unlock, "header.backup", hdr, store, path ? path : b->file, err);
 	if (!ret)
 		tell_backup(b, hdr, path);
 	cmek_registry_free(registry);
@@ -385,7 +398,7 @@ int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv)
 	struct restore r = { .tool = tool, .store_fd = -1 };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_tool_args args;
-	int id, code;
+	int id, code, ret;
 
 	cmek_ctl_unlock_init(&r.unlock);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
@@ -399,7 +412,10 @@ int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv)
 	}
 	r.volume = args.argv[0];
 	r.file = args.argv[1];
-	if (restore(&r, &err)) {
+	ret = restore(&r, &err);
+	audit(tool, &r.unlock, "header.restore", r.hdr ? r.hdr : r.store ? cmek_volhdr_store_header(r.store) : NULL,
+	      r.path ? r.path : r.volume, r.file, &err);
+	if (ret) {
 		code = cmek_tool_fail(tool, &err);
 	} else {
 		tell_restored(&r);

@@ -53,6 +53,7 @@ static const struct cmek_tool_option plain_options[] = {
 struct key_run {
 	struct cmek_tool *tool;
 	struct cmek_kms *kms;
+	const char *config_path;
 	const char *uri;
 	bool passphrase, force, multi_region;
 	const char *name;
@@ -101,7 +102,7 @@ static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_
 		else if (id == OPT_PASSPHRASE_FILE)
 			opts.passphrase_file = args.value;
 		else if (id == OPT_CONFIG)
-			opts.config_path = args.value;
+			run->config_path = opts.config_path = args.value;
 		else if (id == OPT_DAYS)
 			run->days = (unsigned)cmek_tool_number(&args, 0, 3650);
 		else if (id == OPT_FORCE)
@@ -123,11 +124,31 @@ static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_
 	return cmek_kms_open(run->uri, &principal, &opts, &run->kms, &run->err);
 }
 
+/* What changes a key is an event; what only asks is none. */
+static void audit(const struct key_run *run)
+{
+	static const char *const events[] = { "key.create", "key.rotate", "key.disable", "key.enable",
+					      "key.schedule-deletion", "key.cancel-deletion" };
+	const char *verb = strrchr(run->tool->program, ' ');
+	struct cmek_audit_event event = CMEK_AUDIT_EVENT_INIT;
+	size_t i;
+
+	event.key = run->uri;
+	event.failure = &run->err;
+	for (i = 0; verb && i < sizeof(events) / sizeof(events[0]); i++) {
+		event.name = events[i];
+		if (!strcmp(strchr(events[i], '.') + 1, verb + 1))
+			cmek_tool_audit(run->tool, run->config_path, &event);
+	}
+}
+
 /* The exit code: of the error if there is one, else whether the results could be written. */
 static int finish(struct key_run *run, int rc)
 {
-	int code = rc < 0 ? cmek_tool_fail(run->tool, &run->err) : cmek_tool_done(run->tool);
+	int code;
 
+	audit(run);
+	code = rc < 0 ? cmek_tool_fail(run->tool, &run->err) : cmek_tool_done(run->tool);
 	cmek_kms_close(run->kms);
 	return code;
 }

@@ -162,8 +162,26 @@ static int write_back(const char *mount_point, struct cmek_error *err)
 	return rc;
 }
 
-/* The operand's mount, a command to it, and no result but success. write_back_first: see write_back(). */
-static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, bool write_back_first)
+static void audit(const struct cmek_tool *tool, const char *name, const json_t *status, const char *volume,
+		  const struct cmek_error *failure)
+{
+	const json_t *header = json_object_get(status, "volume");
+	struct cmek_audit_event event = CMEK_AUDIT_EVENT_INIT;
+	uint8_t uuid[16];
+
+	event.name = name;
+	event.volume = cmek_uuid_decode(text_of(header, "uuid"), uuid) == 0 ? uuid : NULL;
+	event.label = text_of(header, "label");
+	event.store = text_of(status, "store")[0] ? text_of(status, "store") : volume;
+	event.failure = failure;
+	cmek_tool_audit(tool, NULL, &event);
+}
+
+/*
+ * The operand's mount, a command to it, and no result but success. write_back_first: see write_back(). event: its name in
+ * the audit log, NULL = it is none.
+ */
+static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, bool write_back_first, const char *event)
 {
 	struct cmek_ctl_mount mount = { .fd = -1 };
 	struct cmek_error err = CMEK_ERROR_INIT;
@@ -176,6 +194,8 @@ static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, 
 		rc = cmek_ctl_mount_ask(&mount, json_incref(request), &result, &err);
 	json_decref(request);
 	json_decref(result);
+	if (event)
+		audit(tool, event, mount.status, volume, &err);
 	cmek_ctl_mount_done(&mount);
 	if (rc != 0)
 		return cmek_tool_fail(tool, &err);
@@ -196,7 +216,7 @@ int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv)
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while (cmek_tool_next(&args) != 0)
 		; /* there are only common options here */
-	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "sync"), true);
+	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "sync"), true, NULL);
 }
 
 int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv)
@@ -224,7 +244,7 @@ int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv)
 			json_object_set_new(request, "timeout_s",
 					    json_integer((json_int_t)cmek_tool_number(&args, 1, 86400)));
 	}
-	return pass_on(tool, args.argv[0], request, false);
+	return pass_on(tool, args.argv[0], request, false, "volume.lock");
 }
 
 int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv)
@@ -239,5 +259,5 @@ int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv)
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while (cmek_tool_next(&args) != 0)
 		; /* there are only common options here */
-	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "unlock"), false);
+	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "unlock"), false, "volume.unlock");
 }

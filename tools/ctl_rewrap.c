@@ -141,7 +141,7 @@ static int rewrap_slots(const struct rewrap *rw, struct cmek_change *change, str
 	}
 	if (!changed)
 		return 0;
-	ret = cmek_change_commit(change, err);
+	ret = cmek_ctl_commit(rw->tool, &rw->unlock, result->store, change, err);
 	result->committed = !ret;
 	for (i = 0; !ret && i < result->n_slots; i++)
 		if (result->slots[i].outcome == REWRAPPED)

@@ -70,7 +70,7 @@ static int run(struct rotate *r, const char *volume, struct cmek_error *err)
 		ret = cmek_change_rotate(change, &r->dek, err);
 	}
 	if (!ret)
-		ret = cmek_change_commit(change, err);
+		ret = cmek_ctl_commit(r->tool, &r->unlock, path, change, err);
 	if (!ret) {
 		tell_mount(r);
 		tell(r, cmek_change_old(change));

@@ -357,6 +357,17 @@ static json_t *shred_json(const struct shred *s)
 
 /* ---- deeds ---- */
 
+/* slot: what it is about, NULL = the volume. */
+static void audit(const struct shred *s, const char *name, const struct cmek_slot *slot, const struct cmek_error *failure)
+{
+	struct cmek_audit_event event = {
+		.name = name, .volume = s->uuid, .label = s->label, .store = s->path, .slot = slot ? (int)slot->id : -1,
+		.key = slot ? slot->resolved : NULL, .version = slot ? slot->version : NULL, .failure = failure,
+	};
+
+	cmek_tool_audit(s->tool, s->unlock.kms.config_path, &event);
+}
+
 static void ask_kms(const struct shred *s, struct victim *v)
 {
 	struct cmek_kms_principal principal = cmek_slot_principal(&v->slot);
@@ -371,6 +382,7 @@ static void ask_kms(const struct shred *s, struct victim *v)
 		ret = cmek_kms_schedule_deletion(kms, s->days, &v->date, &v->kms_err);
 	v->done = !ret;
 	cmek_kms_close(kms);
+	audit(s, "key.schedule-deletion", &v->slot, &v->kms_err);
 }
 
 /* Deletion in the KMS where that was asked for, then what the slot's blob says: a copy of it could be anywhere. */
@@ -440,6 +452,7 @@ static int end_interrupted(struct shred *s, const struct cmek_volhdr_store *stor
 	s->deks = json_array();
 	s->when = tombstone->when;
 	ret = cmek_shred_volume(s->store_fd, store, s->uuid, s->when, &s->count, err);
+	audit(s, "volume.shred", NULL, err);
 	s->executed = true;
 	if (!ret)
 		ret = cmek_shred_verify(s->store_fd, err);
@@ -476,6 +489,7 @@ static int shred_volume(struct shred *s, struct cmek_error *err)
 	if (ret || !s->destroy)
 		goto out;
 	ret = cmek_shred_volume(s->store_fd, store, s->uuid, s->when, &s->count, err);
+	audit(s, "volume.shred", NULL, err);
 	if (ret)
 		goto out;
 	s->executed = true;
@@ -512,7 +526,7 @@ static int change_header(struct shred *s, struct cmek_change *change, struct cme
 	ret = cmek_shred_old_open(s->store_fd, &old, err);
 	if (ret)
 		return ret;
-	ret = cmek_change_commit(change, err);
+	ret = cmek_ctl_commit(s->tool, &s->unlock, s->path, change, err);
 	rc = cmek_shred_old_finish(&old, !ret, ret ? NULL : err);
 	return ret ? ret : rc;
 }
@@ -530,6 +544,7 @@ static int shred_part(struct shred *s, struct cmek_error *err)
 	int ret;
 
 	ret = cmek_change_begin(s->store_fd, s->path, &params, &change, err);
+	cmek_ctl_audit_opened(s->tool, &s->unlock, s->path, change, err);
 	if (!ret)
 		ret = plan(s, cmek_change_old(change), err);
 	if (!ret)

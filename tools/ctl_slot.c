@@ -179,7 +179,7 @@ static int run_add(struct cmek_tool *tool, int argc, char **argv)
 	if (!ret)
 		ret = add_slot(&add, change, &id, &err);
 	if (!ret)
-		ret = cmek_change_commit(change, &err);
+		ret = cmek_ctl_commit(tool, &add.unlock, path, change, &err);
 	if (!ret) {
 		slot = cmek_volhdr_slot(cmek_change_old(change), id);
 		cmek_tool_say(tool, "added slot %u: %s (%s)", id,
@@ -246,21 +246,21 @@ static void tell_removed(struct cmek_tool *tool, const struct cmek_volhdr *hdr, 
 	cmek_tool_json(tool, &json);
 }
 
-static int remove_slot(struct cmek_change *change, unsigned id, bool rekey, const struct cmek_kms_options *kms,
-		       struct cmek_error *err)
+static int remove_slot(const struct cmek_tool *tool, const struct cmek_ctl_unlock *unlock, const char *path,
+		       struct cmek_change *change, unsigned id, bool rekey, struct cmek_error *err)
 {
 	struct cmek_slot *slot = cmek_volhdr_slot(cmek_change_new(change), id);
 	int ret;
 
 	if (!slot)
 		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENXIO, "the volume has no key slot %u", id);
-	ret = cmek_ctl_prove_rest(change, id, kms, err);
+	ret = cmek_ctl_prove_rest(change, id, &unlock->kms, err);
 	if (ret)
 		return ret;
 	cmek_volhdr_drop_slot(cmek_change_new(change), slot);
 	if (rekey)
 		ret = cmek_change_rekey(change, err);
-	return ret ? ret : cmek_change_commit(change, err);
+	return ret ? ret : cmek_ctl_commit(tool, unlock, path, change, err);
 }
 
 static int run_remove(struct cmek_tool *tool, int argc, char **argv)
@@ -303,7 +303,7 @@ static int run_remove(struct cmek_tool *tool, int argc, char **argv)
 		ret = resolved && version ? 0 : cmek_error_sys(&err, ENOMEM, "key slot %u", id);
 	}
 	if (!ret)
-		ret = remove_slot(change, id, rekey, &unlock.kms, &err);
+		ret = remove_slot(tool, &unlock, path, change, id, rekey, &err);
 	if (!ret)
 		ret = cmek_ctl_find_needs(cmek_change_old(change), resolved, version, &needs, &err);
 	if (!ret)

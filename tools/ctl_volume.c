@@ -173,14 +173,20 @@ int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_
 		.slot = unlock->slot,
 		.report = { cmek_ctl_report_line, tool },
 	};
+	struct cmek_error own = CMEK_ERROR_INIT;
+	struct cmek_change *change = NULL;
 	int fd = -1, ret;
 
 	ret = cmek_ctl_volume_open(volume, &fd, ret_path, err);
 	if (ret)
 		return ret;
-	ret = cmek_change_begin(fd, *ret_path, &params, ret_change, err);
+	ret = cmek_change_begin(fd, *ret_path, &params, &change, &own);
 	close(fd);
-	return ret;
+	cmek_ctl_audit_opened(tool, unlock, *ret_path, change, &own);
+	if (ret)
+		return cmek_error_set(err, own.kind, own.err, "%s", own.text);
+	*ret_change = change;
+	return 0;
 }
 
 bool cmek_ctl_new_key_option(struct cmek_ctl_new_key *key, const struct cmek_tool_args *args, int id)

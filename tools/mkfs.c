@@ -362,6 +362,27 @@ static void tell(const struct mkfs *m, const struct cmek_mkvol *mk, const struct
 	cmek_tool_json(t, &json);
 }
 
+/* What was made, or was not. */
+static void audit(const struct mkfs *m, const struct cmek_mkvol *mk, const struct cmek_volhdr *hdr,
+		  const struct cmek_error *failure)
+{
+	struct cmek_audit_event event = {
+		.name = "volume.create", .volume = hdr ? hdr->uuid : NULL, .label = m->label,
+		.store = mk ? cmek_mkvol_path(mk) : m->store, .slot = -1, .failure = failure,
+	};
+	unsigned i;
+
+	cmek_tool_audit(&m->tool, m->kms_opts.config_path, &event);
+	event.name = "slot.add";
+	for (i = 0; !cmek_error_is_set(failure) && i < m->n_keys; i++) {
+		event.slot = (int)hdr->slots[i].id;
+		event.key = hdr->slots[i].resolved;
+		event.version = hdr->slots[i].version;
+		event.purpose = hdr->slots[i].purpose;
+		cmek_tool_audit(&m->tool, m->kms_opts.config_path, &event);
+	}
+}
+
 static int run(struct mkfs *m, struct cmek_error *err)
 {
 	const struct cmek_report report = { warn_line, m };
@@ -390,6 +411,7 @@ static int run(struct mkfs *m, struct cmek_error *err)
 		ret = make_journal(m, mk, ring, err);
 	if (!ret)
 		ret = pin_and_commit(mk, hdr, ring, reg, err);
+	audit(m, mk, hdr, err);
 	if (!ret)
 		tell(m, mk, hdr, reg);
 	cmek_volhdr_free(hdr);

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/secret.h"
+#include "fs/volume/audit.h"
 #include "kms/kms.h"
 
 /*
@@ -115,6 +116,12 @@ void cmek_tool_say(const struct cmek_tool *tool, const char *fmt, ...) __attribu
 void cmek_tool_json(const struct cmek_tool *tool, json_t **json);
 /* Flushes stdout: CMEK_EXIT_OK, or CMEK_EXIT_FAILED with a message when the results could not be written. */
 int cmek_tool_done(const struct cmek_tool *tool);
+
+/*
+ * Adds an event of this program to the audit log; when that fails, it says so on standard error and the program goes on.
+ * Several threads may.
+ */
+void cmek_tool_audit(const struct cmek_tool *tool, const char *config_path, struct cmek_audit_event *event);
 
 /*
  * cmek_kms_options.ask_passphrase: prompts on the controlling terminal with echo off; the terminal is put back before

@@ -108,6 +108,11 @@ const struct cmek_secret *cmek_change_kek(const struct cmek_change *change)
 	return cmek_keyring_kek(change->next_ring ? change->next_ring : change->ring);
 }
 
+bool cmek_change_kek_is_new(const struct cmek_change *change)
+{
+	return change->next_ring != NULL;
+}
+
 int cmek_change_rekey(struct cmek_change *change, struct cmek_error *err)
 {
 	struct cmek_volhdr *hdr = change->hdr;

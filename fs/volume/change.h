@@ -2,6 +2,8 @@
 #ifndef CMEK_VOLUME_CHANGE_H
 #define CMEK_VOLUME_CHANGE_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 #include "fs/volume/keyring.h"
 #include "fs/volume/keyslot.h"
@@ -40,6 +42,9 @@ struct cmek_volhdr *cmek_change_new(struct cmek_change *change);
 struct cmek_keyring *cmek_change_ring(struct cmek_change *change);
 /* The KEK that slots shall hold: the new one after cmek_change_rekey(). */
 const struct cmek_secret *cmek_change_kek(const struct cmek_change *change);
+
+/* True after cmek_change_rekey(). */
+bool cmek_change_kek_is_new(const struct cmek_change *change);
 
 /*
  * Gives the new header a new KEK, which all of its slots then hold: every slot's key must wrap and unwrap now. Kinds

@@ -35,8 +35,9 @@ for name in $(env | sed -n 's/^\(AWS_[A-Z0-9_]*\|GOOGLE_[A-Z_]*\|IBM[A-Z_]*\)=.*
 done
 AWS_EC2_METADATA_DISABLED=true
 CMEKFS_CONFIG=$scratch/cmekfs.conf
+CMEKFS_AUDIT_LOG=$scratch/audit.log
 HOME=$scratch
-export AWS_EC2_METADATA_DISABLED CMEKFS_CONFIG HOME
+export AWS_EC2_METADATA_DISABLED CMEKFS_CONFIG CMEKFS_AUDIT_LOG HOME
 : >"$CMEKFS_CONFIG"
 chmod 600 "$CMEKFS_CONFIG"
 

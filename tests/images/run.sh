@@ -33,7 +33,7 @@ fi
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/cmekfs-images.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
-export CMEKFS_LOCAL_KEYSTORE=$scratch/keys.json CMEKFS_VOLUMES=$scratch/volumes.json
+export CMEKFS_LOCAL_KEYSTORE=$scratch/keys.json CMEKFS_VOLUMES=$scratch/volumes.json CMEKFS_AUDIT_LOG=$scratch/audit.log
 uuid=11111111-2222-4333-8444-555555555555
 
 # The good volume. What cases break is found by the sizes of its stored files.

@@ -44,6 +44,7 @@ chmod 700 "$T/keys"
 export CMEKFS_LOCAL_KEYSTORE=$T/keys/keys.json
 export CMEKFS_VOLUMES=$T/keys/volumes.json
 export CMEKFS_CONFIG=$T/cmekfs.conf
+export CMEKFS_AUDIT_LOG=$T/keys/audit.log
 : >"$CMEKFS_CONFIG"
 for name in $(compgen -e | grep -E '^(AWS|GOOGLE|IBM)_' || true); do
 	unset "$name"

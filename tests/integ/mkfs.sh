@@ -287,7 +287,7 @@ as_nobody() {
 	chown nobody "$SHM/nobody"
 	chmod 755 "$SHM"
 	(
-		unset CMEKFS_VOLUMES CMEKFS_LOCAL_KEYSTORE
+		unset CMEKFS_VOLUMES CMEKFS_LOCAL_KEYSTORE CMEKFS_AUDIT_LOG
 		export HOME=$SHM/nobody XDG_DATA_HOME=
 		setpriv --reuid nobody --regid nogroup --clear-groups "$MKFS" -q -k local:mine "$SHM/nobody/store"
 	)

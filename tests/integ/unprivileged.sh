@@ -24,7 +24,8 @@ install -d -o nobody -m 700 "$T/user/keys"
 # as COMMAND...: as that user, with few descriptors.
 as() {
 	runuser -u nobody -- env HOME="$T/user/home" CMEKFS_LOCAL_KEYSTORE="$T/user/keys/keys.json" \
-		CMEKFS_VOLUMES="$T/user/keys/volumes.json" CMEKFS_RUNTIME_DIR="$T/user/home/run" bash -c 'ulimit -n 256 && exec "$@"' as "$@"
+		CMEKFS_VOLUMES="$T/user/keys/volumes.json" CMEKFS_AUDIT_LOG="$T/user/keys/audit.log" \
+		CMEKFS_RUNTIME_DIR="$T/user/home/run" bash -c 'ulimit -n 256 && exec "$@"' as "$@"
 }
 
 as true 2>/dev/null || skip "can't become nobody"
