@@ -81,7 +81,7 @@ fi
 step "configuring" configure
 step "building (output in ${log#"$PWD"/})" compile
 
-export CMEKFS_LOCAL_KEYSTORE=$demo/keys/keys.json CMEKFS_VOLUMES=$demo/keys/volumes.json
+export CMEKFS_LOCAL_KEYSTORE=$demo/keys/keys.json CMEKFS_VOLUMES=$demo/keys/volumes.json CMEKFS_AUDIT_LOG=$demo/keys/audit.log
 mkdir -p "$demo/keys" "$demo/store" "$demo/mnt"
 chmod 700 "$demo/keys"
 if [ ! -e "$CMEKFS_LOCAL_KEYSTORE" ]; then

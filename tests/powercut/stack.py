@@ -239,7 +239,8 @@ class Cmekfs:
     def _env(scratch):
         keys = os.path.join(scratch, "keys")
         return dict(os.environ, CMEKFS_LOCAL_KEYSTORE=os.path.join(keys, "keys.json"),
-                    CMEKFS_VOLUMES=os.path.join(keys, "volumes.json"))
+                    CMEKFS_VOLUMES=os.path.join(keys, "volumes.json"),
+                    CMEKFS_AUDIT_LOG=os.path.join(keys, "audit.log"))
 
     def create(self, store, scratch):
         env = self._env(scratch)
