@@ -8,7 +8,7 @@ need_cmekfs
 need jq
 
 # The exit codes of tools/tool.h.
-USAGE=2 NOT_FOUND=3 EXISTS=4 BUSY=5 DENIED=10 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNSUPPORTED=23
+USAGE=2 NOT_FOUND=3 EXISTS=4 BUSY=5 EXPIRED=11 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNSUPPORTED=23
 
 # whole STORE: it has a volume with two equal copies of the header and all that belongs to it, and nothing else.
 whole() {
@@ -79,7 +79,7 @@ refused $USAGE "$T/empty" -k local:one -L $'a\nb'
 touch "$T/file"
 refused $USAGE "$T/file" -k local:one
 refused $NOT_FOUND "$T/missing/store" -k local:one
-refused $DENIED "$T/empty" -k arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
+refused $EXPIRED "$T/empty" -k arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
 
 say "refused: a store that is in use"
 for force in "" --force; do
