@@ -8,7 +8,7 @@ need_cmekfs
 need jq
 
 # The exit codes of tools/tool.h.
-USAGE=2 NOT_FOUND=3 EXISTS=4 BUSY=5 EXPIRED=11 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNSUPPORTED=23
+USAGE=2 NOT_FOUND=3 EXISTS=4 BUSY=5 DENIED=10 EXPIRED=11 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNSUPPORTED=23
 
 # whole STORE: it has a volume with two equal copies of the header and all that belongs to it, and nothing else.
 whole() {
