@@ -252,26 +252,34 @@ static int check_origin(const struct cmek_ibm *k, const struct cmek_kms_blob *bl
 			      k->crn);
 }
 
-static int ibm_unwrap(void *state, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
-		      struct cmek_secret **ret_key, struct cmek_kms_blob *ret_fresh, struct cmek_error *err)
+/* Unwrap and rewrap ask the same of the key, and differ in what they are answered. */
+static int act_on_blob(struct cmek_ibm *k, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		       const char *what, const char *action, struct cmek_http_response *ret_resp, struct cmek_error *err)
 {
-	struct cmek_http_response resp = { 0 };
-	struct cmek_kms_blob fresh = { 0 };
 	struct cmek_secret *body = NULL;
-	struct cmek_ibm *k = state;
-	int rc;
+	int rc = check_origin(k, blob, err);
 
-	rc = check_origin(k, blob, err);
 	if (rc == 0)
 		rc = cmek_cloud_begin(&k->cloud, err);
 	if (rc == 0)
 		rc = cmek_ibm_unwrap_request(ctx, blob, &body, err);
 	if (rc == 0)
-		rc = act(k, "IBM Key Protect, unwrap", "unwrap", body, &resp, err);
+		rc = act(k, what, action, body, ret_resp, err);
+	cmek_secret_free(body);
+	return rc;
+}
+
+static int ibm_unwrap(void *state, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
+		      struct cmek_secret **ret_key, struct cmek_kms_blob *ret_fresh, struct cmek_error *err)
+{
+	struct cmek_http_response resp = { 0 };
+	struct cmek_kms_blob fresh = { 0 };
+	struct cmek_ibm *k = state;
+	int rc = act_on_blob(k, ctx, blob, "IBM Key Protect, unwrap", "unwrap", &resp, err);
+
 	if (rc == 0)
 		rc = cmek_ibm_unwrap_reply(resp.body, resp.body_len, k->crn, ret_key, &fresh, err);
 	cmek_http_response_done(&resp);
-	cmek_secret_free(body);
 	if (rc == 0 && ret_fresh)
 		*ret_fresh = fresh;
 	else
@@ -283,21 +291,12 @@ static int ibm_rewrap(void *state, const struct cmek_kms_context *ctx, const str
 		      struct cmek_kms_blob *ret_blob, struct cmek_error *err)
 {
 	struct cmek_http_response resp = { 0 };
-	struct cmek_secret *body = NULL;
 	struct cmek_ibm *k = state;
-	int rc;
+	int rc = act_on_blob(k, ctx, blob, "IBM Key Protect, rewrap", "rewrap", &resp, err);
 
-	rc = check_origin(k, blob, err);
-	if (rc == 0)
-		rc = cmek_cloud_begin(&k->cloud, err);
-	if (rc == 0)
-		rc = cmek_ibm_unwrap_request(ctx, blob, &body, err);
-	if (rc == 0)
-		rc = act(k, "IBM Key Protect, rewrap", "rewrap", body, &resp, err);
 	if (rc == 0)
 		rc = cmek_ibm_wrap_reply(resp.body, resp.body_len, k->crn, ret_blob, err);
 	cmek_http_response_done(&resp);
-	cmek_secret_free(body);
 	return rc;
 }
 
