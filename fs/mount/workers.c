@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Which thread takes the next request. The kernel wakes those that wait for one in turn, so with many of them each
- * request would find a thread whose stack and buffers no cache has any more: a lone user's requests took twice as long.
+ * request would find a thread whose stack and buffers no cache has any more: with both cores busy, a lone user's took twice
+ * as long (on an idle machine that was not measured).
  * So no more than two wait in the kernel; the others are parked, and the last one parked is the first to be called. It
  * must not know what a request is.
  */
