@@ -4,7 +4,8 @@
 
 Everything the command starts, daemons included, stays a descendant of this process (it is their subreaper). When the
 command has ended, or its time is over, mounts below the given directories are detached, descendants are killed and
-loop devices with a backing file below the directories are released. Exit code: the command's; 124 when time was over.
+loop devices with a backing file below the directories are released. Orphans are reaped as they end: a server that
+finds its predecessor's pid still taken does not start. Exit code: the command's; 124 when time was over.
 """
 import ctypes
 import os
@@ -78,10 +79,36 @@ def release(dirs, leaks):
         subprocess.run(["umount", "-l", point], check=False)
 
 
+def reap():
+    """{pid: exit code} of the children that have ended."""
+    ended = {}
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return ended
+            code = os.waitstatus_to_exitcode(status)
+            ended[pid] = code if code >= 0 else 128 - code
+    except ChildProcessError:
+        return ended
+
+
+def run(command, limit):
+    """Its exit code; 124 when it takes longer than limit seconds."""
+    child = os.posix_spawnp(command[0], command, os.environ, setsid=True,
+                            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))  # which Python ignores
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        ended = reap()
+        if child in ended:
+            return ended[child]
+        time.sleep(0.02)
+    return 124
+
+
 def main():
     limit, dirs, command = float(sys.argv[1]), [os.fsencode(d) for d in sys.argv[2].split(":")], sys.argv[3:]
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    proc = subprocess.Popen(command, start_new_session=True)
 
     def stop(signum, _frame):
         raise SystemExit(128 + signum)
@@ -91,12 +118,7 @@ def main():
     leaks = []
     code = 1
     try:
-        try:
-            code = proc.wait(timeout=limit)
-            if code < 0:
-                code = 128 - code
-        except subprocess.TimeoutExpired:
-            code = 124
+        code = run(command, limit)
     finally:
         release(dirs, leaks)
         deadline = time.monotonic() + 10
@@ -109,11 +131,7 @@ def main():
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-            try:
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-            except ChildProcessError:
-                pass
+            reap()
             time.sleep(0.05)
         if pids:
             leaks.append(f"processes {pids} don't end")

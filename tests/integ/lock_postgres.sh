@@ -23,9 +23,11 @@ start_server() {
 		tail -n 20 "$run/server.log" >&2
 		fail "the server does not start"
 	}
+	postmaster=$(head -n 1 "$data/postmaster.pid")
 }
 sql() { pg psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"; }
-no_server() { [ -z "$(pgrep -u postgres -f "$run" || true)" ]; }
+# All its processes work in its directory. One that ends has no name any more long before its pid is free.
+no_server() { ! kill -0 "$postmaster" 2>/dev/null && [ -z "$(find /proc/[0-9]*/cwd -lname "$data" 2>/dev/null || true)" ]; }
 
 new_volume "$store"
 start "$store" "$mnt"

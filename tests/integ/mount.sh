@@ -266,7 +266,7 @@ head -c 20000 /dev/urandom >"$mnt/a-secret-name"
 stop "$store" "$mnt"
 victim=$(find "$store" -path "$store/.cmekfs" -prune -o -type f -size +19000c -size -25000c -print)
 [ "$(wc -l <<<"$victim")" -eq 1 ] || fail "which file is it: $victim"
-printf X | dd of="$victim" bs=1 seek=$((4096 + 8192 + 5)) conv=notrunc status=none
+head -c 100 /dev/urandom | dd of="$victim" bs=1 seek=$((4096 + 8192 + 5)) conv=notrunc status=none
 "$CMEKFS" "$store" "$mnt" -f >"$T/foreground.log" 2>&1 &
 foreground=$!
 wait_for 20 mounted "$mnt" || fail "not mounted"
