@@ -328,7 +328,8 @@ static int take_account(struct cmek_commit *commit)
 	(void)pthread_mutex_lock(&file->dirty_lock);
 	for (group = file->dirty; group != NULL; group = group->dirty_next)
 		bytes += group_images_max(file, group);
-	commit->partial = bytes + CMEK_MAP_BYTES > max;
+	commit->partial = commit->again = bytes + CMEK_MAP_BYTES > max;
+	file->in_place_since = file->in_place_writers > 0;
 	commit->groups = calloc(file->n_dirty + 1, sizeof(*commit->groups)); /* one more: the first group */
 	if (commit->groups == NULL) {
 		r = -ENOMEM;
@@ -604,11 +605,18 @@ static int ready_for_record(struct cmek_commit *commit)
 	return secure_space(commit);
 }
 
-static void untouch(struct cmek_ofile *file)
+/* From here on nothing goes in place. True: since the commit was prepared something has. */
+static bool untouch(struct cmek_ofile *file)
 {
+	bool since;
+
+	(void)pthread_mutex_lock(&file->dirty_lock);
 	file->touched = false;
+	since = file->in_place_since;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
 	cmek_journal_untouch(file->content->journal, file->touch);
 	file->touch = NULL;
+	return since;
 }
 
 /* A journal that takes no records any more is a volume that takes no changes: nobody could sync them. */
@@ -659,7 +667,7 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 			if (commits[i].section.plain_size > 0 || commits[i].partial)
 				commits[i].file->id_logged = true;
 			if (commits[i].size) {
-				untouch(commits[i].file);
+				commits[i].retouch = untouch(commits[i].file);
 				commits[i].file->cut_waits = commits[i].file->rewritten = false;
 				commits[i].file->sealed_size = commits[i].section.plain_size;
 			}
@@ -703,8 +711,12 @@ static void free_punched(const struct cmek_commit *commit)
 int cmek_commit_apply(struct cmek_commit *commit)
 {
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, commit->section.mtime };
-	int r = for_each_run(commit, write_run);
+	int r = commit->retouch ? touch_locked(commit->file, true) : 0;
 
+	/* Before this record is let go of: it is the one that speaks of the file as long as there is no touch. */
+	commit->again |= r == -EAGAIN;
+	if (r == 0 || r == -EAGAIN)
+		r = for_each_run(commit, write_run);
 	if (r == 0 && commit->free_holes)
 		free_punched(commit);
 	if (r == 0 && commit->size)
@@ -768,7 +780,7 @@ void cmek_commit_drop_records(struct cmek_ofile *file)
 	 * and the next mount takes the file back to its last size.
 	 */
 	if (file->touch != NULL && !cmek_commit_needed(file))
-		untouch(file);
+		(void)untouch(file);
 	while ((stuck = file->stuck) != NULL) {
 		file->stuck = stuck->next;
 		for (i = 0; i < stuck->n; i++)

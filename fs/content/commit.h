@@ -25,6 +25,8 @@ struct cmek_commit {
 	bool in_place; /* fresh data lies in the store already and must be flushed before the record */
 	bool free_holes; /* the store shall free what the section calls punched */
 	bool partial;  /* not all that waits: more than one record can take, the first group comes with the last part */
+	bool again;    /* another commit of the file has to follow at once */
+	bool retouch;  /* fresh data has gone in place that the record does not know */
 	bool unlogged; /* nothing to recover: the file has no name any more, or its first page can't be read */
 	bool tried;    /* the journal may have it, or, without one, the store */
 	bool logged;   /* seq is a durable record */

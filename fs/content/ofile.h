@@ -91,7 +91,7 @@ struct cmek_ofile {
 	uint64_t sealed_size; /* the size that the newest record, or the store's first page, has; guarded by commit_lock */
 	/* What is not known to be durable of the store file itself: changes counted, and how many a flush has covered. */
 	atomic_uint metadata_changes, metadata_flushed;
-	atomic_bool touched; /* a durable record says that fresh data is being written in place */
+	atomic_bool touched; /* a durable record says that fresh data is being written in place; ends under dirty_lock */
 	struct cmek_journal_touch *touch; /* that one; guarded by commit_lock */
 	uint8_t file_id[CMEK_FILE_ID_LEN];
 	_Atomic uint64_t size;
@@ -105,6 +105,8 @@ struct cmek_ofile {
 	bool size_dirty;          /* the sealed size in the store is older */
 	bool mtime_dirty;         /* the store's mtime is not mtime */
 	bool free_holes;          /* the store shall free what has become a hole */
+	unsigned in_place_writers; /* who write fresh data in place, under the touch, just now */
+	bool in_place_since;       /* one of them began, or was at it, since the newest commit was prepared */
 	bool mtime_valid;
 	struct timespec mtime;
 	atomic_int error;         /* first error of deferred work, until the last close */

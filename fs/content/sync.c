@@ -16,7 +16,7 @@
 int cmek_commit_exclusive(struct cmek_ofile *file)
 {
 	struct cmek_commit commit;
-	bool partial;
+	bool again;
 	int r;
 
 	if (!cmek_commit_needed(file))
@@ -28,9 +28,9 @@ int cmek_commit_exclusive(struct cmek_ofile *file)
 	if (r < 0)
 		return r;
 	r = cmek_commit_apply(&commit);
-	partial = commit.partial;
+	again = commit.again;
 	cmek_commit_finish(&commit, r);
-	return r == 0 && partial ? cmek_commit_exclusive(file) : r;
+	return r == 0 && again ? cmek_commit_exclusive(file) : r;
 }
 
 /*
@@ -59,19 +59,20 @@ static bool begin(struct cmek_ofile *file, bool wait, struct cmek_commit *commit
 	return false;
 }
 
-/* After the log, whose result is r. 1: that was a part, or has grown too large for one while it was prepared: again. */
+/* After the log, whose result is r. 1: another has to follow, or it has grown too large while it was prepared: again. */
 static int end(struct cmek_ofile *file, struct cmek_commit *commit, int r)
 {
-	bool partial = commit->partial;
+	bool again = false;
 
 	if (r == 0) {
 		(void)pthread_rwlock_rdlock(&file->lock);
 		r = cmek_commit_apply(commit);
 		(void)pthread_rwlock_unlock(&file->lock);
+		again = commit->again;
 		cmek_commit_finish(commit, r);
 	}
 	(void)pthread_mutex_unlock(&file->commit_lock);
-	return (r == 0 && partial) || r == -E2BIG ? 1 : r;
+	return (r == 0 && again) || r == -E2BIG ? 1 : r;
 }
 
 /* Commits that are prepared and go to the journal together. */

@@ -194,6 +194,36 @@ static int write_group(struct span *span, struct cmek_group *group, uint64_t gro
 	return r;
 }
 
+/*
+ * Fresh data goes in place only while a touch covers it, and the commit that ends the touch has to know of it: a commit
+ * can end between the writer's look and its write, or while it writes.
+ */
+static void begin_in_place(struct span *span)
+{
+	struct cmek_ofile *file = span->file;
+
+	if (!span->bulk || file->content->journal == NULL)
+		return;
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	span->bulk = file->touched;
+	if (span->bulk) {
+		file->in_place_writers++;
+		file->in_place_since = true;
+	}
+	(void)pthread_mutex_unlock(&file->dirty_lock);
+}
+
+static void end_in_place(const struct span *span)
+{
+	struct cmek_ofile *file = span->file;
+
+	if (!span->bulk || file->content->journal == NULL)
+		return;
+	(void)pthread_mutex_lock(&file->dirty_lock);
+	file->in_place_writers--;
+	(void)pthread_mutex_unlock(&file->dirty_lock);
+}
+
 /* Writes a span inside the file's size; file.lock is held, either way. */
 static int write_span(struct span *span)
 {
@@ -203,6 +233,7 @@ static int write_span(struct span *span)
 	struct cmek_group *group;
 	int r = 0;
 
+	begin_in_place(span);
 	while (r == 0 && span->off < span->end) {
 		uint64_t index = span->off / group_plain;
 		uint64_t group_end = (index + 1) * group_plain;
@@ -218,6 +249,7 @@ static int write_span(struct span *span)
 		r = write_group(span, group, group_end);
 		cmek_group_put(group);
 	}
+	end_in_place(span);
 	return r;
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "fs/content/commit.h"
 #include "fs/content/content.h"
 #include "tests/unit/journal_fixture.h"
 
@@ -561,6 +562,44 @@ START_TEST(bulk_that_got_no_record)
 }
 END_TEST
 
+/* The same while a commit is on its way, whose record takes the place of the touch that was there when it began. */
+START_TEST(bulk_beside_a_commit)
+{
+	struct cmek_commit commit;
+	struct cmek_ofile *file;
+	struct stat st;
+	int r;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 1 << 20, 0, 1);
+	(void)pthread_mutex_lock(&file->commit_lock);
+	ck_assert_int_eq(cmek_commit_prepare(file, &commit), 0);
+	write_version(file, 1 << 20, 1 << 20, 2);
+	cmek_commit_log(&commit, 1, &r);
+	ck_assert_int_eq(r, 0);
+	r = cmek_commit_apply(&commit);
+	ck_assert_int_eq(r, 0);
+	cmek_commit_finish(&commit, r);
+	(void)pthread_mutex_unlock(&file->commit_lock);
+	usleep(100000); /* what was known of the store's room is forgotten */
+	fail_commits = 1;
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), -EIO);
+	fail_commits = 0;
+
+	content_start(60000);
+	file = file_open(1);
+	ck_assert_int_eq(fstatat(store.store_fd, "1", &st, 0), 0);
+	ck_assert_uint_eq((uint64_t)st.st_size, cmek_stored_size(4096, 1 << 20));
+	(void)cmek_ofile_check_size(file); /* reads the first page */
+	ck_assert_uint_eq(cmek_ofile_size(file), 1 << 20);
+	check_version(file, 1 << 20, 0, 1);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sync");
@@ -579,6 +618,7 @@ int main(void)
 	tcase_add_test(tcase, failed_checkpoint);
 	tcase_add_loop_test(tcase, bulk_behind_a_cut_that_failed, 0, 2);
 	tcase_add_loop_test(tcase, bulk_that_got_no_record, 0, 2);
+	tcase_add_test(tcase, bulk_beside_a_commit);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
