@@ -92,7 +92,7 @@ integration() {
 	local dir=$work/$1 code=0 out
 	shift
 	out=$(mktemp)
-	CMEK_BUILD=$dir run "$src/tests/integ/run.sh" "$@" | tee "$out" || code=$?
+	CMEK_BUILD=$dir CMEK_JOBS=$(nproc) run "$src/tests/integ/run.sh" "$@" | tee "$out" || code=$?
 	tally "$(grep -c '^PASS ' "$out")" "$(grep -c '^FAIL ' "$out")" "$(grep -c '^SKIP ' "$out")"
 	if ! grep -q '^PASS ' "$out"; then
 		echo "no integration script passed"
