@@ -7,7 +7,7 @@
 need_root
 need_fuse
 
-seed=${CMEK_SEED:-$RANDOM$RANDOM}
+seed=${CMEK_SEED:-$([ "$LONG" = 1 ] && echo $RANDOM$RANDOM || echo 1)}
 total=${CMEK_OPERATIONS:-$([ "$LONG" = 1 ] && echo 1000000 || echo 12000)}
 rounds=$([ "$LONG" = 1 ] && echo 50 || echo 4)
 fs=${CMEK_STORE_FS:-ext4}

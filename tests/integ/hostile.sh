@@ -23,6 +23,16 @@ for case in $($PYTHON "$HERE/hostile.py" cases); do
 	stop "$store" "$mnt"
 done
 
+say "somebody changes the store while it is in use"
+rm -rf "$store"
+cp -a "$SHM/good" "$store"
+mkdir "$T/bait"
+printf bait >"$T/bait/file"
+start "$store" "$mnt"
+$PYTHON "$HERE/hostile.py" live "$mnt" "$store" "$T/map" "$T/bait" "$([ "$LONG" = 1 ] && echo 300 || echo 3)" 1
+[ -n "$(storage_pid "$store")" ] || fail "the file system died"
+stop_code=any stop "$store" "$mnt" # it may say that something could not be written
+
 say "both copies of the header are another volume's"
 rm -rf "$store"
 cp -a "$SHM/good" "$store"
