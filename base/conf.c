@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/conf.h"
@@ -21,6 +22,9 @@
 
 #define FILE_MAX_BYTES (1u << 20)
 #define NAME_MAX_BYTES 64
+/* /dev/null, null(4) */
+#define NULL_MAJOR 1
+#define NULL_MINOR 3
 #define BLANKS " \t\v\f\r" /* what inih takes for white space in a line */
 
 enum form {
@@ -389,6 +393,8 @@ static int read_text(const char *path, bool is_default, char **ret_text, struct 
 		rc = cmek_error_sys(err, errno, "%s", path);
 		goto out;
 	}
+	if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(NULL_MAJOR, NULL_MINOR))
+		goto out; /* the usual word for an empty file */
 	if (!S_ISREG(st.st_mode)) {
 		rc = cmek_error_set(err, CMEK_E_USAGE, EINVAL, "%s: not a file", path);
 		goto out;

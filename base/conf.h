@@ -18,9 +18,9 @@
 struct cmek_conf;
 
 /*
- * Reads path, or if it is NULL $CMEKFS_CONFIG, else CMEK_CONF_PATH, which need not exist: that is an empty one. The caller owns
- * *ret_conf. Kinds: not-found; denied (-EPERM: others than its owner may change the file, or its owner is neither root nor
- * this user); usage (-EINVAL: "PATH:LINE: what is wrong"); limit (-EFBIG: above 1 MiB); system.
+ * Reads path, or if it is NULL $CMEKFS_CONFIG, else CMEK_CONF_PATH, which need not exist: that is an empty one, and so is
+ * /dev/null. The caller owns *ret_conf. Kinds: not-found; denied (-EPERM: others than its owner may change the file, or its
+ * owner is neither root nor this user); usage (-EINVAL: "PATH:LINE: what is wrong"); limit (-EFBIG: above 1 MiB); system.
  */
 int cmek_conf_load(const char *path, struct cmek_conf **ret_conf, struct cmek_error *err);
 void cmek_conf_free(struct cmek_conf *conf);

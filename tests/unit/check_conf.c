@@ -183,6 +183,17 @@ START_TEST(an_empty_file_sets_nothing)
 }
 END_TEST
 
+START_TEST(dev_null_is_an_empty_file)
+{
+	setenv("CMEKFS_CONFIG", "/dev/null", 1);
+	ck_assert_msg(cmek_conf_load(NULL, &conf, &err) == 0, "%s", err.text);
+	ck_assert_ptr_null(cmek_conf_text(conf, "aws", NULL, "region"));
+	unsetenv("CMEKFS_CONFIG");
+	/* Other devices are none. */
+	ck_assert_int_eq(cmek_conf_load("/dev/zero", &conf, &err), -EINVAL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("conf");
@@ -195,6 +206,7 @@ int main(void)
 	tcase_add_test(t, files_that_others_can_write_are_refused);
 	tcase_add_test(t, a_missing_file_is_told);
 	tcase_add_test(t, an_empty_file_sets_nothing);
+	tcase_add_test(t, dev_null_is_an_empty_file);
 	suite_add_tcase(s, t);
 	return unit_run(s);
 }
