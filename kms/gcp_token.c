@@ -79,6 +79,13 @@ const char *cmek_gcp_token_quota_project(const struct cmek_gcp_token *source)
 	return source->quota_project;
 }
 
+static const char *env(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && value[0] ? value : NULL;
+}
+
 /* ---- requests ---- */
 
 static int post(struct cmek_gcp_token *source, const char *what, const char *url, const char *type,
@@ -350,6 +357,12 @@ static int by_file(struct cmek_gcp_token *source, const struct cmek_json_at *at,
 			      nested ? " as source of others" : "", nested ? "" : " or impersonated_service_account");
 }
 
+/* Somebody said that there is a metadata server. */
+static bool metadata_named(const struct cmek_gcp_token *source)
+{
+	return cmek_cloud_text(source->cloud, "metadata_endpoint") || env("GCE_METADATA_HOST") || env("GCE_METADATA_IP");
+}
+
 static int by_metadata(struct cmek_gcp_token *source, const char *base, struct cmek_secret **ret_token,
 		       int64_t *ret_expires, struct cmek_error *err)
 {
@@ -377,6 +390,8 @@ static int by_metadata(struct cmek_gcp_token *source, const char *base, struct c
 	rc = cmek_http_call(source->cloud->http, &req, &resp, &failure);
 	if (rc < 0 && resp.status == 404)
 		rc = cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY, "this machine has no service account: %s", failure.text);
+	else if (rc < 0 && resp.status == 0 && failure.kind == CMEK_E_UNREACHABLE && !metadata_named(source))
+		rc = cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY, "this seems to be no machine of Google Cloud: %s", failure.text);
 	else if (rc < 0)
 		rc = cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
 	/* Something else that answers there (a captive portal) does not say this. */
@@ -392,13 +407,6 @@ static int by_metadata(struct cmek_gcp_token *source, const char *base, struct c
 }
 
 /* ---- where they are ---- */
-
-static const char *env(const char *name)
-{
-	const char *value = getenv(name);
-
-	return value && value[0] ? value : NULL;
-}
 
 /* gcloud's own file: malloced, NULL when there is none (or no memory). */
 static char *gcloud_file(void)

@@ -292,6 +292,30 @@ START_TEST(a_key_that_may_not_be_seen)
 }
 END_TEST
 
+START_TEST(a_machine_elsewhere_has_no_credentials)
+{
+	unsetenv("GOOGLE_APPLICATION_CREDENTIALS");
+	setenv("CLOUDSDK_CONFIG", dir, 1);
+	unsetenv("GCE_METADATA_HOST");
+	unsetenv("GCE_METADATA_IP");
+	fake_says(&fake, 0, NULL, NULL);
+	ck_assert_int_eq(unwrap(NULL), -ENOKEY);
+	ck_assert_int_eq(err.kind, CMEK_E_EXPIRED);
+	ck_assert_ptr_nonnull(strstr(err.text, "GOOGLE_APPLICATION_CREDENTIALS"));
+	/* Where somebody names a metadata server, there is one, and it is away. */
+	setenv("GCE_METADATA_HOST", "metadata.test", 1);
+	fake_says(&fake, 0, NULL, NULL);
+	ck_assert_int_eq(unwrap(NULL), -ETIMEDOUT);
+	ck_assert_int_eq(err.kind, CMEK_E_UNREACHABLE);
+	unsetenv("GCE_METADATA_HOST");
+	/* One that answers is one, too. */
+	fake_says(&fake, 403, NULL, "no");
+	ck_assert_int_eq(unwrap(NULL), -EACCES);
+	ck_assert_int_eq(err.kind, CMEK_E_DENIED);
+	unsetenv("CLOUDSDK_CONFIG");
+}
+END_TEST
+
 START_TEST(acting_as_another_account)
 {
 	open_as("other@p.iam.gserviceaccount.com");
@@ -372,6 +396,7 @@ int main(void)
 	tcase_add_loop_test(tc, faults, 0, UNIT_ROWS(fault_rows));
 	tcase_add_test(tc, a_state_that_is_not_told_is_asked_for);
 	tcase_add_test(tc, a_key_that_may_not_be_seen);
+	tcase_add_test(tc, a_machine_elsewhere_has_no_credentials);
 	tcase_add_test(tc, acting_as_another_account);
 	tcase_add_loop_test(tc, tokens_that_are_refused, 0, UNIT_ROWS(token_rows));
 	tcase_add_test(tc, who_pays);
