@@ -4,6 +4,7 @@
 
 #include "fs/content/replay.h"
 #include "fs/volume/change.h"
+#include "fs/volume/volconf.h"
 #include "kms/kms.h"
 #include "tools/tool.h"
 
@@ -48,11 +49,17 @@ int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv);
 
 /* What verbs on volumes share (ctl_volume.c). */
 
+struct cmek_ctl_unlock;
+
 /*
- * Opens what a user calls a volume, its store or its mount point: *ret_fd is the store's directory, *ret_path its
- * absolute path (malloced). Kind not-found for neither.
+ * Opens what a user calls a volume, its store, its mount point or its name in the configuration: *ret_fd is the store's
+ * directory, *ret_path its absolute path (malloced). Kind not-found for none of them. unlock (NULL: its keys are not asked
+ * for): gets what the volume's section of the configuration says, as far as no option said it.
  */
-int cmek_ctl_volume_open(const char *volume, int *ret_fd, char **ret_path, struct cmek_error *err);
+int cmek_ctl_volume_open(const char *volume, struct cmek_ctl_unlock *unlock, int *ret_fd, char **ret_path,
+			 struct cmek_error *err);
+/* A path, malloced: the store, if volume is a name in the configuration, else volume itself. Kinds of cmek_conf_load(). */
+int cmek_ctl_volume_path(const char *volume, const char *config_path, char **ret_path, struct cmek_error *err);
 /* Where the store is mounted in this mount namespace: malloced, NULL if nowhere (or there is no memory). */
 char *cmek_ctl_mount_point(const char *store);
 /* The control socket of a mount (ctl_mount.c, doc/control.md), and what the mount said of itself at first. */
@@ -61,16 +68,18 @@ struct cmek_ctl_mount {
 	json_t *status;
 };
 /*
- * The mount that a user calls by its mount point, its store, its UUID or its label. Kinds: not-found (it is not mounted by
- * this user), usage (more than one fits), and those of cmek_ctlsock_ask() when a mount that may be the one does not answer.
+ * The mount that a user calls by its mount point, its store, its UUID, its label or its name in the configuration
+ * (config_path NULL = the default). Kinds: not-found (it is not mounted by this user), usage (more than one fits), and those
+ * of cmek_ctlsock_ask() when a mount that may be the one does not answer.
  */
-int cmek_ctl_mount_find(const char *volume, struct cmek_ctl_mount *ret_mount, struct cmek_error *err);
+int cmek_ctl_mount_find(const char *volume, const char *config_path, struct cmek_ctl_mount *ret_mount,
+			struct cmek_error *err);
 /* Asks, and waits for as long as it takes. request is taken over (NULL: no memory for it). */
 int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err);
 /* For people: what a mount said of itself. status NULL: nothing. */
 void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status);
 /* The same again and again, in place of what was there where that is a terminal, until there is none any more. The exit code. */
-int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume);
+int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume, const char *config_path);
 /* Hangs up; fd -1 is fine. */
 void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
 
@@ -93,12 +102,13 @@ json_t *cmek_ctl_journal_json(const struct cmek_ctl_journal *journal); /* JSON n
 
 /* How a verb unlocks a volume: rows for its table of options, and what they said. */
 enum { CMEK_CTL_OPT_UNLOCK_KEY = 0x200, CMEK_CTL_OPT_UNLOCK_SLOT, CMEK_CTL_OPT_PASSPHRASE_FILE, CMEK_CTL_OPT_KEYSTORE,
-       CMEK_CTL_OPT_CONFIG };
+       CMEK_CTL_OPT_CONFIG, CMEK_CTL_OPT_CONF_PROFILE };
 #define CMEK_CTL_KMS_OPTIONS \
 	{ CMEK_CTL_OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", \
 	  "read the passphrase of a local key store from FILE" }, \
 	{ CMEK_CTL_OPT_KEYSTORE, "keystore", "FILE", "the local key store" }, \
-	{ CMEK_CTL_OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" }
+	{ CMEK_CTL_OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" }, \
+	CMEK_TOOL_PROFILE_OPTION(CMEK_CTL_OPT_CONF_PROFILE)
 #define CMEK_CTL_UNLOCK_OPTIONS \
 	{ CMEK_CTL_OPT_UNLOCK_KEY, "unlock-key", "URI", "unlock the volume with this key only" }, \
 	{ CMEK_CTL_OPT_UNLOCK_SLOT, "unlock-slot", "N", "unlock the volume with this key slot only" }, \
@@ -107,8 +117,12 @@ struct cmek_ctl_unlock {
 	const char *key;
 	int slot; /* -1 = any */
 	struct cmek_kms_options kms;
+	struct cmek_volconf conf; /* of the volume that was opened: key and kms.profile may point into it */
 };
 void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock);
+void cmek_ctl_unlock_done(struct cmek_ctl_unlock *unlock);
+/* What options left open: key and profile, as the configuration says them of this store. cmek_ctl_volume_open() does it. */
+int cmek_ctl_unlock_configure(struct cmek_ctl_unlock *unlock, const char *store, struct cmek_error *err);
 /* Takes the option that was just returned, if it is one of these. */
 bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_tool_args *args, int id);
 
@@ -131,11 +145,12 @@ int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_
 			  struct cmek_slot *ret_slot, struct cmek_error *err);
 
 /*
- * Opens a volume as cmek_ctl_volume_open() and begins a change of its header; *unlock is borrowed until its end.
+ * Opens a volume as cmek_ctl_volume_open(), which may fill *unlock, and begins a change of its header; *unlock is borrowed
+ * until its end.
  * *ret_path (malloced): the store's, set once the volume was found.
  */
 int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_store_access access,
-			  const struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
+			  struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
 			  struct cmek_error *err);
 /*
  * cmek_change_commit(), and what it changed of slots and data keys goes to the audit log, done or failed (ctl_audit.c).

@@ -298,6 +298,7 @@ int cmek_ctl_slot_apply(struct cmek_tool *tool, int argc, char **argv)
 	a.file = args.argv[1];
 	code = run(&a, &err) ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	json_decref(a.plan);
+	cmek_ctl_unlock_done(&a.unlock);
 	cmek_manifest_done(&a.manifest);
 	return code;
 }

@@ -115,7 +115,7 @@ static void audit(const struct cmek_tool *tool, const struct cmek_ctl_unlock *un
 	cmek_tool_audit(tool, unlock->kms.config_path, &event);
 }
 
-static int make_backup(const struct backup *b, struct cmek_error *err)
+static int make_backup(struct backup *b, struct cmek_error *err)
 {
 	struct cmek_change *change = NULL;
 	struct cmek_registry *registry = NULL;
@@ -167,7 +167,7 @@ int cmek_ctl_header_backup(struct cmek_tool *tool, int argc, char **argv)
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct backup b = { .tool = tool };
 	struct cmek_tool_args args;
-	int id;
+	int id, code;
 
 	cmek_ctl_unlock_init(&b.unlock);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
@@ -181,7 +181,9 @@ int cmek_ctl_header_backup(struct cmek_tool *tool, int argc, char **argv)
 	}
 	b.volume = args.argv[0];
 	b.file = args.argv[1];
-	return make_backup(&b, &err) ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
+	code = make_backup(&b, &err) ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
+	cmek_ctl_unlock_done(&b.unlock);
+	return code;
 }
 
 /* ---- restore ---- */
@@ -206,11 +208,19 @@ static int open_store(struct restore *r, struct cmek_error *err)
 {
 	struct cmek_error again = CMEK_ERROR_INIT;
 	struct stat st;
-	int ret = cmek_ctl_volume_open(r->volume, &r->store_fd, &r->path, &again);
+	char *given = NULL;
+	int ret = cmek_ctl_volume_open(r->volume, &r->unlock, &r->store_fd, &r->path, &again);
 
 	if (ret != -ENOENT)
 		return ret ? cmek_error_set(err, again.kind, again.err, "%s", again.text) : 0;
-	r->path = realpath(r->volume, NULL);
+	ret = cmek_ctl_volume_path(r->volume, r->unlock.kms.config_path, &given, err);
+	if (ret)
+		return ret;
+	r->path = realpath(given, NULL);
+	free(given);
+	ret = r->path ? cmek_ctl_unlock_configure(&r->unlock, r->path, err) : 0;
+	if (ret)
+		return ret;
 	r->store_fd = r->path ? open(r->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (r->store_fd < 0 || fstatat(r->store_fd, CMEK_ROOT_LINK, &st, AT_SYMLINK_NOFOLLOW))
 		return cmek_error_set(err, again.kind, again.err, "%s", again.text);
@@ -425,6 +435,7 @@ int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv)
 	cmek_keyring_free(r.ring);
 	cmek_volhdr_free(r.hdr);
 	cmek_registry_free(r.registry);
+	cmek_ctl_unlock_done(&r.unlock);
 	if (r.store_fd >= 0)
 		close(r.store_fd);
 	free(r.bytes);

@@ -140,7 +140,7 @@ static int run_dump(struct cmek_tool *tool, int argc, char **argv)
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while (cmek_tool_next(&args))
 		; /* there are only common options here */
-	ret = cmek_ctl_volume_open(args.argv[0], &fd, &path, &err);
+	ret = cmek_ctl_volume_open(args.argv[0], NULL, &fd, &path, &err);
 	if (!ret)
 		ret = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &store, &err);
 	if (!ret) {
@@ -165,5 +165,5 @@ int cmek_ctl_header(struct cmek_tool *tool, int argc, char **argv)
 		{ NULL, NULL, NULL },
 	};
 
-	return cmek_ctl_dispatch(tool, verbs, "A volume's header. VOLUME is a store or a mount point.", argc, argv);
+	return cmek_ctl_dispatch(tool, verbs, "A volume's header. VOLUME is a store, a mount point or a name in the configuration.", argc, argv);
 }

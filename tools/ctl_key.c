@@ -14,7 +14,7 @@
 #include "tools/ctl.h"
 
 enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFIG, OPT_VOLUME, OPT_MEMBER, OPT_CREATE,
-       OPT_MULTI_REGION, OPT_NAME };
+       OPT_MULTI_REGION, OPT_NAME, OPT_PROFILE };
 
 /* What --force wants to be told: nobody types that by habit. */
 #define FORCE_WORD "with-registrations"
@@ -22,7 +22,8 @@ enum { OPT_PASSPHRASE = 256, OPT_PASSPHRASE_FILE, OPT_DAYS, OPT_FORCE, OPT_CONFI
 
 #define COMMON_OPTIONS \
 	{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" }, \
-		{ OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" }, CMEK_TOOL_PRINCIPAL_OPTIONS
+		{ OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" }, \
+		CMEK_TOOL_PROFILE_OPTION(OPT_PROFILE), CMEK_TOOL_PRINCIPAL_OPTIONS
 
 static const struct cmek_tool_option create_options[] = {
 	{ OPT_PASSPHRASE, "passphrase", NULL, "protect a new local key store by a passphrase" },
@@ -103,6 +104,8 @@ static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_
 			opts.passphrase_file = args.value;
 		else if (id == OPT_CONFIG)
 			run->config_path = opts.config_path = args.value;
+		else if (id == OPT_PROFILE)
+			opts.profile = args.value;
 		else if (id == OPT_DAYS)
 			run->days = (unsigned)cmek_tool_number(&args, 0, 3650);
 		else if (id == OPT_FORCE)

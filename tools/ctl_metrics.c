@@ -45,7 +45,7 @@ static int ask(const char *volume, json_t **ret_result, struct cmek_error *err)
 {
 	struct cmek_ctl_mount mount = { .fd = -1 };
 	json_t *result = NULL;
-	int rc = cmek_ctl_mount_find(volume, &mount, err);
+	int rc = cmek_ctl_mount_find(volume, NULL, &mount, err);
 
 	if (rc == 0)
 		rc = cmek_ctl_mount_ask(&mount, json_pack("{s:s}", "cmd", "metrics"), &result, err);

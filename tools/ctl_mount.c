@@ -90,6 +90,7 @@ static int search(int dir_fd, const char *volume, const char *real, struct cmek_
 			close(fd);
 		return rc;
 	}
+	rewinddir(dir); /* a copy of a descriptor goes on where the last search ended */
 	while (rc == 0 && (entry = readdir(dir)) != NULL) {
 		if (!is_socket(entry->d_name))
 			continue;
@@ -115,15 +116,27 @@ static int search(int dir_fd, const char *volume, const char *real, struct cmek_
 	return rc;
 }
 
-int cmek_ctl_mount_find(const char *volume, struct cmek_ctl_mount *ret_mount, struct cmek_error *err)
+int cmek_ctl_mount_find(const char *volume, const char *config_path, struct cmek_ctl_mount *ret_mount,
+			struct cmek_error *err)
 {
 	struct cmek_ctl_mount found = { .fd = -1 };
-	char *real = realpath(volume, NULL);
+	struct cmek_error failure = CMEK_ERROR_INIT;
+	char *real = realpath(volume, NULL), *path = NULL;
 	int dir_fd = -1;
 	int rc = cmek_ctlsock_dir(false, &dir_fd, err);
 
-	if (rc == 0)
-		rc = search(dir_fd, volume, real, &found, err);
+	if (rc == 0) {
+		rc = search(dir_fd, volume, real, &found, &failure);
+		/* The configuration comes last: a mistake in it keeps nobody from a mount that is called otherwise. */
+		if (rc == -ENOENT && !real && cmek_ctl_volume_path(volume, config_path, &path, &failure) == 0 &&
+		    (real = realpath(path, NULL)) != NULL) {
+			cmek_error_clear(&failure);
+			rc = search(dir_fd, volume, real, &found, &failure);
+		}
+		if (rc != 0)
+			(void)cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
+	}
+	free(path);
 	if (dir_fd >= 0)
 		close(dir_fd);
 	free(real);
@@ -186,7 +199,7 @@ static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, 
 	struct cmek_ctl_mount mount = { .fd = -1 };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	json_t *result = NULL;
-	int rc = cmek_ctl_mount_find(volume, &mount, &err);
+	int rc = cmek_ctl_mount_find(volume, NULL, &mount, &err);
 
 	if (rc == 0 && write_back_first)
 		rc = write_back(text_of(mount.status, "mount_point"), &err);

@@ -152,16 +152,18 @@ static int rewrap_slots(const struct rewrap *rw, struct cmek_change *change, str
 
 static void rewrap_volume(const struct rewrap *rw, const char *volume, struct volume_result *result)
 {
+	struct rewrap own = *rw; /* the configuration may say something else of each volume */
 	struct cmek_change *change = NULL;
 	int ret;
 
-	ret = cmek_ctl_change_begin(rw->tool, volume, CMEK_STORE_CHANGE, &rw->unlock, &result->store, &change,
+	ret = cmek_ctl_change_begin(rw->tool, volume, CMEK_STORE_CHANGE, &own.unlock, &result->store, &change,
 				    &result->err);
 	if (!ret) {
 		cmek_uuid_encode(cmek_change_old(change)->uuid, result->uuid);
-		(void)rewrap_slots(rw, change, result, &result->err); /* the error tells */
+		(void)rewrap_slots(&own, change, result, &result->err); /* the error tells */
 	}
 	cmek_change_end(change);
+	cmek_ctl_unlock_done(&own.unlock);
 }
 
 /* The error that stands for the volume: what stopped it, else that of the first slot that failed; NULL = none. */

@@ -61,7 +61,7 @@ static int run(struct rotate *r, const char *volume, struct cmek_error *err)
 	int ret;
 
 	/* Mounted, the mount is told; else mounts are kept out meanwhile. */
-	if (cmek_ctl_mount_find(volume, &r->mount, NULL))
+	if (cmek_ctl_mount_find(volume, r->unlock.kms.config_path, &r->mount, NULL))
 		r->mount.fd = -1;
 	ret = cmek_ctl_change_begin(r->tool, volume, r->mount.fd >= 0 ? CMEK_STORE_CHANGE : CMEK_STORE_WRITE, &r->unlock,
 				    &path, &change, err);
@@ -105,5 +105,6 @@ int cmek_ctl_rotate(struct cmek_tool *tool, int argc, char **argv)
 		(void)cmek_ctl_unlock_option(&r.unlock, &args, id); /* there are no others */
 	code = run(&r, args.argv[0], &err) ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	cmek_ctl_mount_done(&r.mount);
+	cmek_ctl_unlock_done(&r.unlock);
 	return code;
 }

@@ -703,7 +703,7 @@ int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv)
 	parse(&s, argc, argv);
 	ret = s.certificate ? cmek_ctl_certificate_check(s.certificate, s.sign_key, &err) : 0;
 	if (!ret)
-		ret = cmek_ctl_volume_open(s.operand, &s.store_fd, &s.path, &err);
+		ret = cmek_ctl_volume_open(s.operand, &s.unlock, &s.store_fd, &s.path, &err);
 	if (!ret)
 		ret = s.mode == VOLUME ? shred_volume(&s, &err) : shred_part(&s, &err);
 	if (!ret)
@@ -714,6 +714,7 @@ int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv)
 		cmek_ctl_uses_free(s.victims[i].others, s.victims[i].n_others);
 	}
 	cmek_registry_list_free(s.volumes, s.n_volumes);
+	cmek_ctl_unlock_done(&s.unlock);
 	json_decref(s.staying);
 	json_decref(s.deks);
 	if (s.store_fd >= 0)

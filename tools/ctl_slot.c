@@ -37,7 +37,7 @@ static int run_list(struct cmek_tool *tool, int argc, char **argv)
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while (cmek_tool_next(&args))
 		; /* there are only common options here */
-	ret = cmek_ctl_volume_open(args.argv[0], &fd, &path, &err);
+	ret = cmek_ctl_volume_open(args.argv[0], NULL, &fd, &path, &err);
 	if (!ret)
 		ret = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &store, &err);
 	if (!ret) {
@@ -189,6 +189,7 @@ static int run_add(struct cmek_tool *tool, int argc, char **argv)
 	}
 	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	cmek_change_end(change);
+	cmek_ctl_unlock_done(&add.unlock);
 	free(path);
 	return code;
 }
@@ -311,6 +312,7 @@ static int run_remove(struct cmek_tool *tool, int argc, char **argv)
 	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	json_decref(needs.backups);
 	cmek_change_end(change);
+	cmek_ctl_unlock_done(&unlock);
 	free(resolved);
 	free(version);
 	free(path);
@@ -328,5 +330,5 @@ int cmek_ctl_slot(struct cmek_tool *tool, int argc, char **argv)
 		{ NULL, NULL, NULL },
 	};
 
-	return cmek_ctl_dispatch(tool, verbs, "A volume's key slots. VOLUME is a store or a mount point.", argc, argv);
+	return cmek_ctl_dispatch(tool, verbs, "A volume's key slots. VOLUME is a store, a mount point or a name in the configuration.", argc, argv);
 }

@@ -13,7 +13,7 @@
 #include "tools/ctl.h"
 #include "tools/tool_preflight.h"
 
-enum { OPT_VOLUME = 256, OPT_PURPOSE, OPT_PASSPHRASE_FILE, OPT_CONFIG };
+enum { OPT_VOLUME = 256, OPT_PURPOSE, OPT_PASSPHRASE_FILE, OPT_CONFIG, OPT_PROFILE };
 
 struct test_run {
 	struct cmek_kms_context ctx;
@@ -29,6 +29,7 @@ static void parse(struct test_run *run, struct cmek_tool *tool, int argc, char *
 		{ OPT_PURPOSE, "purpose", "PURPOSE", "data (the default), backup or recovery" },
 		{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" },
 		{ OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" },
+		CMEK_TOOL_PROFILE_OPTION(OPT_PROFILE),
 		CMEK_TOOL_PRINCIPAL_OPTIONS,
 		{ 0, NULL, NULL, NULL },
 	};
@@ -56,6 +57,8 @@ static void parse(struct test_run *run, struct cmek_tool *tool, int argc, char *
 			run->opts.passphrase_file = args.value;
 		else if (id == OPT_CONFIG)
 			run->opts.config_path = args.value;
+		else if (id == OPT_PROFILE)
+			run->opts.profile = args.value;
 		else if (id != OPT_VOLUME)
 			(void)cmek_tool_principal(&args, id, &run->principal);
 	}

@@ -16,7 +16,7 @@
 #include "kms/kms.h"
 #include "tools/ctl.h"
 
-enum { OPT_PASSPHRASE_FILE = 256, OPT_JOURNAL, OPT_WATCH };
+enum { OPT_JOURNAL = 256, OPT_WATCH };
 
 static const char *const use_names[] = {
 	[CMEK_USE_NONE] = "no",
@@ -191,21 +191,22 @@ static json_t *status_json(const struct status *s)
 			 slots, "deks", deks, "needed_versions", needed);
 }
 
-static int collect(struct status *s, const char *volume, const struct cmek_kms_options *opts, bool journal,
+static int collect(struct status *s, const char *volume, struct cmek_ctl_unlock *unlock, bool journal,
 		   struct cmek_error *err)
 {
+	const struct cmek_kms_options *opts = &unlock->kms;
 	struct cmek_error mount_err = CMEK_ERROR_INIT;
 	int fd = -1, ret;
 	size_t i;
 
 	/* A mount is asked even where the store could be: only it knows what a UUID or a label stand for. */
-	if (cmek_ctl_mount_find(volume, &s->mount, &mount_err) == 0)
+	if (cmek_ctl_mount_find(volume, opts->config_path, &s->mount, &mount_err) == 0)
 		volume = text_of(s->mount.status, "store");
 	else if (mount_err.kind == CMEK_E_USAGE)
 		return cmek_error_set(err, mount_err.kind, mount_err.err, "%s", mount_err.text);
 	else if (mount_err.kind != CMEK_E_NOT_FOUND)
 		cmek_tool_say(s->tool, "warning:     %s", mount_err.text);
-	ret = cmek_ctl_volume_open(volume, &fd, &s->path, err);
+	ret = cmek_ctl_volume_open(volume, unlock, &fd, &s->path, err);
 	if (!ret)
 		ret = cmek_volhdr_store_open(fd, CMEK_STORE_PEEK, NULL, &s->store, err);
 	/* the journal of a mount that writes is no settled thing */
@@ -234,18 +235,18 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
 		{ OPT_JOURNAL, "journal", NULL, "unlock a volume that is not mounted, and say what is in its journal" },
-		{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" },
 		{ OPT_WATCH, "watch", NULL, "show what the mount says, every two seconds, until it ends; asks no key service" },
+		CMEK_CTL_KMS_OPTIONS,
 		{ 0, NULL, NULL, NULL },
 	};
 	static const struct cmek_tool_command command = {
 		.synopsis = "[options] VOLUME",
 		.about = "Shows a volume, who uses it, and the state of its keys. VOLUME is a store, "
-			 "or, of a mounted volume, its mount point, UUID or label.",
+			 "its name in the configuration, or, of a mounted volume, its mount point, UUID or label.",
 		.options = options, .min_operands = 1, .max_operands = 1,
 	};
-	struct cmek_kms_options opts = { .ask_passphrase = cmek_tool_ask_passphrase };
 	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_ctl_unlock unlock;
 	struct status s = { .tool = tool, .mount = { .fd = -1 } };
 	struct cmek_tool_args args;
 	bool journal = false, watch = false;
@@ -253,20 +254,21 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	size_t i;
 	int code, id;
 
+	cmek_ctl_unlock_init(&unlock);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
-		if (id == OPT_PASSPHRASE_FILE)
-			opts.passphrase_file = args.value;
-		else if (id == OPT_JOURNAL)
+		if (id == OPT_JOURNAL)
 			journal = true;
 		else if (id == OPT_WATCH)
 			watch = true;
+		else
+			(void)cmek_ctl_unlock_option(&unlock, &args, id); /* there are no others */
 	}
 	if (watch && journal)
 		cmek_tool_usage(tool, "--watch is of a mounted volume, --journal of one that is not");
 	if (watch)
-		return cmek_ctl_mount_watch(tool, args.argv[0]);
-	if (collect(&s, args.argv[0], &opts, journal, &err)) {
+		return cmek_ctl_mount_watch(tool, args.argv[0], unlock.kms.config_path);
+	if (collect(&s, args.argv[0], &unlock, journal, &err)) {
 		code = cmek_tool_fail(tool, &err);
 	} else {
 		print(&s);
@@ -280,6 +282,7 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	cmek_registry_list_free(s.volumes, s.n_volumes);
 	cmek_volhdr_store_close(s.store);
 	cmek_ctl_mount_done(&s.mount);
+	cmek_ctl_unlock_done(&unlock);
 	free(s.mount_point);
 	free(s.path);
 	return code;

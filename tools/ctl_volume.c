@@ -90,17 +90,64 @@ static bool has_volume(int fd)
 	return fstatat(fd, CMEK_META_DIR, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-int cmek_ctl_volume_open(const char *volume, int *ret_fd, char **ret_path, struct cmek_error *err)
+int cmek_ctl_volume_path(const char *volume, const char *config_path, char **ret_path, struct cmek_error *err)
 {
-	char *path = realpath(volume, NULL), *store = NULL;
-	int fd = -1, ret = 0;
+	struct cmek_volconf conf = { NULL, NULL, NULL };
+	int ret = 0;
 
-	if (!path) {
-		ret = errno;
-		if (ret == ENOENT)
-			return cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%s does not exist", volume);
-		return cmek_error_sys(err, ret, "%s", volume);
-	}
+	/* What is there is meant, and then a mistake in the configuration keeps nobody from it. */
+	if (!strchr(volume, '/') && access(volume, F_OK) != 0)
+		ret = cmek_volconf_load(config_path, volume, &conf, err);
+	if (ret)
+		return ret;
+	*ret_path = strdup(conf.store ? conf.store : volume);
+	cmek_volconf_done(&conf);
+	return *ret_path ? 0 : cmek_error_sys(err, ENOMEM, "%s", volume);
+}
+
+int cmek_ctl_unlock_configure(struct cmek_ctl_unlock *unlock, const char *store, struct cmek_error *err)
+{
+	int ret;
+
+	cmek_volconf_done(&unlock->conf);
+	ret = cmek_volconf_load(unlock->kms.config_path, store, &unlock->conf, err);
+	if (ret)
+		return ret;
+	if (!unlock->key)
+		unlock->key = unlock->conf.key;
+	if (!unlock->kms.profile)
+		unlock->kms.profile = unlock->conf.profile;
+	return 0;
+}
+
+/* The store that volume means, in full. */
+static int find_store(const char *volume, const char *config_path, char **ret_path, struct cmek_error *err)
+{
+	char *path = NULL, *real;
+	int ret = cmek_ctl_volume_path(volume, config_path, &path, err);
+
+	if (ret)
+		return ret;
+	real = realpath(path, NULL);
+	if (!real && errno == ENOENT)
+		ret = cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "%s does not exist", path);
+	else if (!real)
+		ret = cmek_error_sys(err, errno, "%s", path);
+	free(path);
+	if (!ret)
+		*ret_path = real;
+	return ret;
+}
+
+int cmek_ctl_volume_open(const char *volume, struct cmek_ctl_unlock *unlock, int *ret_fd, char **ret_path,
+			 struct cmek_error *err)
+{
+	char *path = NULL, *store = NULL;
+	int fd = -1, ret;
+
+	ret = find_store(volume, unlock ? unlock->kms.config_path : NULL, &path, err);
+	if (ret)
+		return ret;
 	/* Asked of the table first: looking into a mount whose daemon is stuck would hang. */
 	store = other_end(path, true);
 	if (store) {
@@ -116,6 +163,8 @@ int cmek_ctl_volume_open(const char *volume, int *ret_fd, char **ret_path, struc
 	else if (!has_volume(fd))
 		ret = cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT,
 				     "%s is neither a cmekfs volume's store nor its mount point", path);
+	if (!ret && unlock)
+		ret = cmek_ctl_unlock_configure(unlock, path, err);
 	if (ret) {
 		if (fd >= 0)
 			close(fd);
@@ -130,6 +179,11 @@ int cmek_ctl_volume_open(const char *volume, int *ret_fd, char **ret_path, struc
 void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock)
 {
 	*unlock = (struct cmek_ctl_unlock){ .slot = -1, .kms.ask_passphrase = cmek_tool_ask_passphrase };
+}
+
+void cmek_ctl_unlock_done(struct cmek_ctl_unlock *unlock)
+{
+	cmek_volconf_done(&unlock->conf);
 }
 
 bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_tool_args *args, int id)
@@ -150,6 +204,9 @@ bool cmek_ctl_unlock_option(struct cmek_ctl_unlock *unlock, const struct cmek_to
 	case CMEK_CTL_OPT_CONFIG:
 		unlock->kms.config_path = args->value;
 		return true;
+	case CMEK_CTL_OPT_CONF_PROFILE:
+		unlock->kms.profile = args->value;
+		return true;
 	default:
 		return false;
 	}
@@ -163,13 +220,12 @@ void cmek_ctl_report_line(void *arg, const char *text)
 }
 
 int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_store_access access,
-			  const struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
+			  struct cmek_ctl_unlock *unlock, char **ret_path, struct cmek_change **ret_change,
 			  struct cmek_error *err)
 {
-	const struct cmek_change_params params = {
+	struct cmek_change_params params = {
 		.access = access,
 		.kms = &unlock->kms,
-		.key = unlock->key,
 		.slot = unlock->slot,
 		.report = { cmek_ctl_report_line, tool },
 	};
@@ -177,9 +233,10 @@ int cmek_ctl_change_begin(struct cmek_tool *tool, const char *volume, enum cmek_
 	struct cmek_change *change = NULL;
 	int fd = -1, ret;
 
-	ret = cmek_ctl_volume_open(volume, &fd, ret_path, err);
+	ret = cmek_ctl_volume_open(volume, unlock, &fd, ret_path, err);
 	if (ret)
 		return ret;
+	params.key = unlock->key;
 	ret = cmek_change_begin(fd, *ret_path, &params, &change, &own);
 	close(fd);
 	cmek_ctl_audit_opened(tool, unlock, *ret_path, change, &own);

@@ -100,7 +100,7 @@ static bool is_passing(const struct cmek_tool *tool, const struct cmek_error *er
 	return true;
 }
 
-int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume)
+int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume, const char *config_path)
 {
 	const struct timespec pause = { EVERY_S, 0 };
 	struct cmek_ctl_mount mount;
@@ -112,7 +112,7 @@ int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume)
 	while (code == CMEK_EXIT_OK) {
 		mount = (struct cmek_ctl_mount){ .fd = -1 };
 		err = (struct cmek_error)CMEK_ERROR_INIT;
-		if (cmek_ctl_mount_find(volume, &mount, &err) == 0) {
+		if (cmek_ctl_mount_find(volume, config_path, &mount, &err) == 0) {
 			print_once(tool, mount.status);
 			json = json_incref(mount.status);
 			cmek_tool_json(tool, &json);

@@ -21,7 +21,7 @@
 #define EXIT_OPERATIONAL 8
 #define EXIT_USAGE 16
 
-enum { OPT_DATA = 256, OPT_NO_KEY, OPT_PASSPHRASE_FILE, OPT_KEYSTORE, OPT_CONFIG };
+enum { OPT_DATA = 256, OPT_NO_KEY, OPT_PASSPHRASE_FILE, OPT_KEYSTORE, OPT_CONFIG, OPT_PROFILE };
 
 static int exit_code(enum cmek_kind kind)
 {
@@ -50,6 +50,7 @@ static void parse(struct cmek_fsck *fsck, const char **ret_store, int argc, char
 		{ OPT_PASSPHRASE_FILE, "passphrase-file", "FILE", "read the passphrase of a local key store from FILE" },
 		{ OPT_KEYSTORE, "keystore", "FILE", "the local key store" },
 		{ OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" },
+		CMEK_TOOL_PROFILE_OPTION(OPT_PROFILE),
 		{ 0, NULL, NULL, NULL },
 	};
 	static const struct cmek_tool_command command = {
@@ -96,6 +97,9 @@ static void parse(struct cmek_fsck *fsck, const char **ret_store, int argc, char
 		case OPT_CONFIG:
 			fsck->kms.config_path = args.value;
 			break;
+		case OPT_PROFILE:
+			fsck->kms.profile = args.value;
+			break;
 		default:
 			break;
 		}
@@ -118,10 +122,26 @@ static void raise_limit(void)
 	}
 }
 
+/* What the configuration says of the volume. Who wants no key needs none, whatever is wrong with it. */
+static int configure(struct cmek_fsck *fsck, const char *store, struct cmek_error *err)
+{
+	int ret = cmek_volconf_load(fsck->kms.config_path, store, &fsck->conf, fsck->no_key ? NULL : err);
+
+	if (ret)
+		return fsck->no_key ? 0 : ret;
+	if (!fsck->kms.profile)
+		fsck->kms.profile = fsck->conf.profile;
+	return 0;
+}
+
 static int run(struct cmek_fsck *fsck, const char *store, struct cmek_error *err)
 {
-	int ret;
+	int ret = configure(fsck, store, err);
 
+	if (ret)
+		return ret;
+	if (fsck->conf.store)
+		store = fsck->conf.store;
 	fsck->path = realpath(store, NULL);
 	if (!fsck->path)
 		return cmek_error_set(err, errno == ENOENT ? CMEK_E_NOT_FOUND : CMEK_E_SYSTEM, errno, "%s: %s", store,
@@ -194,6 +214,7 @@ int main(int argc, char **argv)
 	if (fsck.store_fd >= 0)
 		close(fsck.store_fd);
 	json_decref(fsck.findings.list);
+	cmek_volconf_done(&fsck.conf);
 	free(fsck.path);
 	return code;
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "fs/volume/keyring.h"
+#include "fs/volume/volconf.h"
 #include "fs/volume/volhdr_store.h"
 #include "kms/kms.h"
 #include "tools/fsck_problem.h"
@@ -17,6 +18,7 @@ struct cmek_fsck {
 	bool no_key, data;
 	unsigned jobs; /* threads of the data pass */
 
+	struct cmek_volconf conf; /* of the volume, in the configuration */
 	char *path; /* the store's, absolute */
 	int store_fd, meta_fd;
 	struct cmek_volhdr_store *store;

@@ -51,6 +51,7 @@ static int unlock(struct cmek_fsck *fsck, struct cmek_error *err)
 {
 	struct cmek_unlock_params params = {
 		.unwrapper = cmek_unwrapper_kms(&fsck->kms),
+		.key = fsck->conf.key,
 		.slot = -1,
 	};
 	struct cmek_registry *registry = NULL;

@@ -27,7 +27,7 @@
 #define PURPOSE "data"
 #define FIRST_DEK 1
 
-enum { OPT_UUID = 0x20000, OPT_PASSPHRASE_FILE, OPT_FORCE, OPT_JOURNAL_SIZE, OPT_NO_PIN, OPT_CONFIG };
+enum { OPT_UUID = 0x20000, OPT_PASSPHRASE_FILE, OPT_FORCE, OPT_JOURNAL_SIZE, OPT_NO_PIN, OPT_CONFIG, OPT_PROFILE };
 
 static const struct cmek_tool_option options[] = {
 	{ 'k', "key", "URI", "a key that opens the volume; repeat it for more key slots" },
@@ -39,6 +39,7 @@ static const struct cmek_tool_option options[] = {
 	{ OPT_FORCE, "force", NULL, "make a new volume where an empty one has lost its .cmekfs" },
 	{ OPT_NO_PIN, "no-pin", NULL, "do not enter the volume's keys in this host's registry" },
 	{ OPT_CONFIG, "config", "FILE", "the configuration [/etc/cmekfs/cmekfs.conf]" },
+	CMEK_TOOL_PROFILE_OPTION(OPT_PROFILE),
 	CMEK_TOOL_PRINCIPAL_OPTIONS,
 	{ 0, NULL, NULL, NULL },
 };
@@ -150,6 +151,9 @@ static void parse(struct mkfs *m, int argc, char **argv)
 			break;
 		case OPT_CONFIG:
 			m->kms_opts.config_path = args.value;
+			break;
+		case OPT_PROFILE:
+			m->kms_opts.profile = args.value;
 			break;
 		default:
 			(void)cmek_tool_principal(&args, id, &m->principal);

@@ -99,6 +99,8 @@ enum { CMEK_TOOL_OPT_ROLE = 0x300, CMEK_TOOL_OPT_EXTERNAL_ID, CMEK_TOOL_OPT_SERV
 	{ CMEK_TOOL_OPT_EXTERNAL_ID, "external-id", "ID", "AWS: the external id that the role asks for" }, \
 	{ CMEK_TOOL_OPT_SERVICE_ACCOUNT, "service-account", "EMAIL", "Google Cloud: the account to impersonate" }, \
 	{ CMEK_TOOL_OPT_PROFILE, "trusted-profile", "ID", "IBM: the trusted profile to assume" }
+/* A row: which profile of the configuration. */
+#define CMEK_TOOL_PROFILE_OPTION(id) { id, "profile", "NAME", "the configuration's sections [aws NAME], [gcp NAME], [ibm NAME]" }
 bool cmek_tool_principal(const struct cmek_tool_args *args, int id, struct cmek_kms_principal *principal);
 
 /* Decimal option value in min..max, else a usage error as above. */

@@ -17,6 +17,7 @@
 #include "base/conf.h"
 #include "base/text.h"
 #include "fs/mount/opts.h"
+#include "fs/volume/volconf.h"
 
 #define COMMIT_MAX_S 3600
 #define THREADS_MAX 256
@@ -439,32 +440,6 @@ out:
 	return rc;
 }
 
-/* True when both are one directory, or the configuration's does not exist and has the same text. */
-static bool is_same_directory(const char *a, const char *b)
-{
-	char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
-	bool same = strcmp(real_a ? real_a : a, real_b ? real_b : b) == 0;
-
-	free(real_a);
-	free(real_b);
-	return same;
-}
-
-/* The section for the store, NULL if there is none. */
-static const char *find_volume(const struct cmek_mount_opts *opts, const struct cmek_conf *conf)
-{
-	bool is_name = !strchr(opts->store, '/') && access(opts->store, F_OK) != 0;
-	const char *name, *store;
-	size_t i;
-
-	for (i = 0; (name = cmek_conf_name(conf, "volume", i)) != NULL; i++) {
-		store = cmek_conf_text(conf, "volume", name, "store");
-		if (store && (is_name ? strcmp(name, opts->store) == 0 : is_same_directory(store, opts->store)))
-			return name;
-	}
-	return NULL;
-}
-
 /* What the configuration says of the watch, and over it what -o says. */
 static int configure_watch(struct cmek_mount_opts *opts, const struct cmek_conf *conf, struct cmek_error *err)
 {
@@ -495,7 +470,7 @@ int cmek_mount_opts_configure(struct cmek_mount_opts *opts, struct cmek_error *e
 	if (rc != 0)
 		return rc;
 	rc = configure_watch(opts, conf, err);
-	name = find_volume(opts, conf);
+	name = cmek_volconf_name(conf, opts->store);
 	if (rc == 0 && name) {
 		key = cmek_conf_text(conf, "volume", name, "key");
 		profile = cmek_conf_text(conf, "volume", name, "profile");

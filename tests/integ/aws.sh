@@ -64,7 +64,7 @@ say "a volume's section in the configuration"
 printf '[volume db]\nstore = %s\nkey = %s\nprofile = p\n[aws p]\nregion = eu-central-1\n' "$store" "$arn" >"$CMEKFS_CONFIG"
 opens
 "$CMEKFS" db "$mnt"
-stop "$store" "$mnt"
+stop db "$mnt"
 sed -i 's/^key = .*/key = local:other/' "$CMEKFS_CONFIG"
 expect_code $MISMATCH "$CMEKFS" db "$mnt"
 opens -o key="$arn"

@@ -83,6 +83,62 @@ refused 15
 no_faults
 "$CTL" key enable local:offline >/dev/null
 
+say "profiles of the configuration"
+cat >>"$CMEKFS_CONFIG" <<CONF
+[aws good]
+endpoint = $EMU_HTTP
+[aws away]
+endpoint = http://127.0.0.1:1
+CONF
+aws=aws-kms://alias/db named=$SHM/named fsck=${CMEK_BUILD:+$CMEK_BUILD/}fsck.cmekfs
+"$CTL" key enable --profile good $aws >/dev/null
+arn=$("$CTL" key describe --json $aws | sed -n 's/^  "key": "\(.*\)",$/\1/p')
+expect_code 2 "$MKFS" --profile none --key $aws "$named"
+expect_text "no profile 'none'"
+expect_code 15 "$MKFS" --profile away --key $aws "$named"
+"$MKFS" --profile good --key $aws "$named" >/dev/null
+expect_code 15 "$CTL" slot test --profile away $aws
+expect_code 15 "$CTL" key describe --profile away $aws
+expect_code 15 "$CTL" header backup --profile away "$named" "$T/backup"
+expect_code 16 "$fsck" --profile none "$named"
+
+say "a volume by its name in the configuration"
+# volume KEY PROFILE: what the configuration says of it.
+volume() {
+	sed -i '/^\[volume/,$d' "$CMEKFS_CONFIG"
+	printf '[volume volume-v]\nstore = %s\nkey = %s\nprofile = %s\n' "$named" "$1" "$2" >>"$CMEKFS_CONFIG"
+}
+volume "$arn" away
+expect_code 15 "$CTL" header backup volume-v "$T/backup"
+expect_code 15 "$CTL" header backup "$named" "$T/backup"
+expect_code 8 "$fsck" volume-v
+expect_code 0 "$fsck" --profile good volume-v
+expect_code 0 "$CTL" slot add --profile good volume-v local:offline
+expect_code 0 "$CTL" header backup --profile good volume-v "$T/backup"
+expect_code 0 "$CTL" header backup --unlock-key local:offline --force volume-v "$T/backup"
+volume local:other good
+expect_code 22 "$CTL" rewrap volume-v
+volume "$arn" good
+for verb in "slot list" "header dump" rewrap status; do
+	# shellcheck disable=SC2086 # a verb may be two words
+	expect_code 0 "$CTL" $verb volume-v
+done
+expect_code 3 "$CTL" status volume-w
+expect_text "volume-w does not exist"
+expect_code 0 "$CTL" slot remove volume-v 1
+start_daemon volume-v "$mnt"
+for verb in status sync lock unlock rotate metrics; do
+	expect_code 0 "$CTL" $verb volume-v
+done
+stop volume-v "$mnt"
+expect_code 0 "$CTL" header restore --older volume-v "$T/backup"
+echo '[[' >>"$CMEKFS_CONFIG"
+expect_code 2 "$CTL" status volume-v
+expect_code 0 "$CTL" slot list "$named"
+say "no configuration at all"
+CMEKFS_CONFIG=/dev/null "$CTL" key describe local:offline >/dev/null
+sed -i '/^\[\[/d; /^\[volume/,$d' "$CMEKFS_CONFIG"
+
 say "no cloud can be reached"
 emulator_stop
 opens
