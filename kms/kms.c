@@ -114,17 +114,11 @@ const char *cmek_kms_state_name(enum cmek_kms_state state)
 
 static int no_provider(const char *uri, struct cmek_error *err)
 {
-	enum cmek_kms_service service = cmek_kms_uri_service(uri);
-
 	if (cmek_kms_uri_is_bare_id(uri))
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
 				      "'%s' is a bare id: it says neither in which region nor in which instance of IBM Key "
 				      "Protect its key is; give the key's full CRN, as 'ibmcloud kp key show' prints it",
 				      uri);
-	if (service != CMEK_KMS_SERVICE_NONE)
-		return cmek_error_set(err, CMEK_E_UNSUPPORTED, EPROTONOSUPPORT,
-				      "'%.200s' is a key of %s, which this build of cmekfs can't talk to yet", uri,
-				      cmek_kms_service_title(service));
 	return cmek_error_set(err, CMEK_E_USAGE, EINVAL,
 			      "'%.200s' names no key: expected local:NAME, aws-kms://ARN, gcp-kms://RESOURCE or an IBM "
 			      "CRN (crn:v1:...:kms:...)",
