@@ -85,11 +85,11 @@ static const struct key ibm_keys[] = {
 	{ "key_ring", TEXT, 0, 0 },
 	{ NULL, TEXT, 0, 0 },
 };
-/* What a value of on_... may be is the watch's own to say. */
+/* What values may be is the watch's own to say. */
 static const struct key watch_keys[] = {
-	{ "interval", DURATION, 1, 86400 },
-	{ "retry", DURATION, 1, 86400 },
-	{ "grace", DURATION, 0, 30 * 86400 },
+	{ "interval", TEXT, 0, 0 },
+	{ "retry", TEXT, 0, 0 },
+	{ "grace", TEXT, 0, 0 },
 	{ "on_throttled", TEXT, 0, 0 },
 	{ "on_unreachable", TEXT, 0, 0 },
 	{ "on_expired", TEXT, 0, 0 },

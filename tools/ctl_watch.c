@@ -40,6 +40,8 @@ void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status)
 	if (*text_of(status, "locked_since"))
 		cmek_tool_say(tool, "             since %s: %s", text_of(status, "locked_since"),
 			      text_of(status, "lock_reason"));
+	if (*text_of(status, "read_only_reason"))
+		cmek_tool_say(tool, "read-only:   %s", text_of(status, "read_only_reason"));
 	if (json_is_object(watch))
 		cmek_tool_say(tool, "key watch:   %s since %s, the last good answer %s; policy: %s", text_of(watch, "state"),
 			      text_of(watch, "since"), text_of(watch, "last_good"), text_of(watch, "action"));

@@ -56,6 +56,7 @@ struct daemon {
 	enum cmek_lock_state lock_state;
 	int64_t lock_since;    /* Unix seconds */
 	char lock_reason[256]; /* "" when unlocked */
+	char refuses_writes[256]; /* why users can't change anything, "" = they can, or the turn has not come to an end */
 	/* header_lock: the header and its handle. Held over writes of the header, never over a request of FUSE */
 	pthread_mutex_t header_lock;
 	struct cmek_volhdr_store *header; /* as it was at the mount; it has the store's lock */
@@ -85,6 +86,14 @@ int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err);
  * one; 0: the mount is locked, it takes them at the unlock. Kinds as cmek_daemon_unlock() and cmek_keyring_adopt().
  */
 int cmek_daemon_reload_keys(struct daemon *d, uint16_t *ret_dek, struct cmek_error *err);
+/*
+ * Users get EROFS for whatever would change the volume, reads go on, and what was written before is in the store when it
+ * returns (what could not be is reported by inode, and tried again). Read-only, locked, or done already: 0, and nothing
+ * happens. Kind busy as cmek_daemon_lock(), to be tried again. It lasts until writes are allowed, or the volume was locked
+ * and is unlocked. What is changed through mappings that there are already is not refused.
+ */
+int cmek_daemon_refuse_writes(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err);
+void cmek_daemon_allow_writes(struct daemon *d); /* no change if they are, or it is locked */
 /* "unlocked", "draining", "locked". */
 const char *cmek_lock_state_name(enum cmek_lock_state state);
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The gate in front of the handlers: lets requests in, counts them, refuses them. It reads no more of a request than its
- * head and, of SETATTR, what shall be set; it must not know files, keys, or why it is closed.
+ * head and the few arguments that tell reading from changing; it must not know files, keys, or why it is closed.
  */
 #include "config.h"
 
 #include "fs/mount/gate.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <math.h>
 #include <pthread.h>
@@ -24,53 +25,63 @@
 /* Of no consequence for whether it is only times. */
 #define SETATTR_HOW (FATTR_FH | FATTR_LOCKOWNER)
 
-/* When an operation is let in. */
-enum rule { ONLY_OPEN = 0, WHILE_DRAINING, ALWAYS };
+/* When an operation is let in, by what it does. */
+enum rule {
+	CHANGES = 0, /* only while open */
+	READS,       /* and read-only */
+	WRITES,      /* and what the kernel writes back, until it is locked */
+	KEEPS,       /* until it is locked */
+	LETS_GO,     /* always */
+	/* these depend on their arguments */
+	SETS,
+	OPENS,
+	ASKS,
+};
 
 /* What is not in the table is let in only while open, and counted as "other". */
 static const struct op_row {
 	const char *name;
 	enum rule rule;
 } op_rows[] = {
-	[0] = { "other", ONLY_OPEN },
-	[FUSE_LOOKUP] = { "lookup", ONLY_OPEN },
-	[FUSE_FORGET] = { "forget", ALWAYS },
-	[FUSE_GETATTR] = { "getattr", ONLY_OPEN },
-	[FUSE_SETATTR] = { "setattr", WHILE_DRAINING }, /* times only */
-	[FUSE_READLINK] = { "readlink", ONLY_OPEN },
-	[FUSE_SYMLINK] = { "symlink", ONLY_OPEN },
-	[FUSE_MKNOD] = { "mknod", ONLY_OPEN },
-	[FUSE_MKDIR] = { "mkdir", ONLY_OPEN },
-	[FUSE_UNLINK] = { "unlink", ONLY_OPEN },
-	[FUSE_RMDIR] = { "rmdir", ONLY_OPEN },
-	[FUSE_RENAME] = { "rename", ONLY_OPEN },
-	[FUSE_LINK] = { "link", ONLY_OPEN },
-	[FUSE_OPEN] = { "open", ONLY_OPEN },
-	[FUSE_READ] = { "read", ONLY_OPEN },
-	[FUSE_WRITE] = { "write", WHILE_DRAINING },
-	[FUSE_STATFS] = { "statfs", ALWAYS },
-	[FUSE_RELEASE] = { "release", ALWAYS },
-	[FUSE_FSYNC] = { "fsync", WHILE_DRAINING },
-	[FUSE_SETXATTR] = { "setxattr", ONLY_OPEN },
-	[FUSE_GETXATTR] = { "getxattr", ONLY_OPEN },
-	[FUSE_LISTXATTR] = { "listxattr", ONLY_OPEN },
-	[FUSE_REMOVEXATTR] = { "removexattr", ONLY_OPEN },
-	[FUSE_FLUSH] = { "flush", WHILE_DRAINING },
-	[FUSE_INIT] = { "init", ALWAYS },
-	[FUSE_OPENDIR] = { "opendir", ONLY_OPEN },
-	[FUSE_READDIR] = { "readdir", ONLY_OPEN },
-	[FUSE_RELEASEDIR] = { "releasedir", ALWAYS },
-	[FUSE_FSYNCDIR] = { "fsyncdir", WHILE_DRAINING },
-	[FUSE_CREATE] = { "create", ONLY_OPEN },
-	[FUSE_INTERRUPT] = { "interrupt", ALWAYS },
-	[FUSE_DESTROY] = { "destroy", ALWAYS },
-	[FUSE_NOTIFY_REPLY] = { "notify_reply", ALWAYS },
-	[FUSE_BATCH_FORGET] = { "batch_forget", ALWAYS },
-	[FUSE_FALLOCATE] = { "fallocate", ONLY_OPEN },
-	[FUSE_READDIRPLUS] = { "readdirplus", ONLY_OPEN },
-	[FUSE_RENAME2] = { "rename2", ONLY_OPEN },
-	[FUSE_LSEEK] = { "lseek", ONLY_OPEN },
-	[FUSE_COPY_FILE_RANGE] = { "copy_file_range", ONLY_OPEN },
+	[0] = { "other", CHANGES },
+	[FUSE_LOOKUP] = { "lookup", READS },
+	[FUSE_FORGET] = { "forget", LETS_GO },
+	[FUSE_GETATTR] = { "getattr", READS },
+	[FUSE_SETATTR] = { "setattr", SETS },
+	[FUSE_READLINK] = { "readlink", READS },
+	[FUSE_SYMLINK] = { "symlink", CHANGES },
+	[FUSE_MKNOD] = { "mknod", CHANGES },
+	[FUSE_MKDIR] = { "mkdir", CHANGES },
+	[FUSE_UNLINK] = { "unlink", CHANGES },
+	[FUSE_RMDIR] = { "rmdir", CHANGES },
+	[FUSE_RENAME] = { "rename", CHANGES },
+	[FUSE_LINK] = { "link", CHANGES },
+	[FUSE_OPEN] = { "open", OPENS },
+	[FUSE_READ] = { "read", READS },
+	[FUSE_WRITE] = { "write", WRITES },
+	[FUSE_STATFS] = { "statfs", LETS_GO },
+	[FUSE_RELEASE] = { "release", LETS_GO },
+	[FUSE_FSYNC] = { "fsync", KEEPS },
+	[FUSE_SETXATTR] = { "setxattr", CHANGES },
+	[FUSE_GETXATTR] = { "getxattr", ASKS },
+	[FUSE_LISTXATTR] = { "listxattr", READS },
+	[FUSE_REMOVEXATTR] = { "removexattr", CHANGES },
+	[FUSE_FLUSH] = { "flush", KEEPS },
+	[FUSE_INIT] = { "init", LETS_GO },
+	[FUSE_OPENDIR] = { "opendir", READS },
+	[FUSE_READDIR] = { "readdir", READS },
+	[FUSE_RELEASEDIR] = { "releasedir", LETS_GO },
+	[FUSE_FSYNCDIR] = { "fsyncdir", KEEPS },
+	[FUSE_CREATE] = { "create", CHANGES },
+	[FUSE_INTERRUPT] = { "interrupt", LETS_GO },
+	[FUSE_DESTROY] = { "destroy", LETS_GO },
+	[FUSE_NOTIFY_REPLY] = { "notify_reply", LETS_GO },
+	[FUSE_BATCH_FORGET] = { "batch_forget", LETS_GO },
+	[FUSE_FALLOCATE] = { "fallocate", CHANGES },
+	[FUSE_READDIRPLUS] = { "readdirplus", READS },
+	[FUSE_RENAME2] = { "rename2", CHANGES },
+	[FUSE_LSEEK] = { "lseek", READS },
+	[FUSE_COPY_FILE_RANGE] = { "copy_file_range", CHANGES },
 };
 #define N_OPS (sizeof(op_rows) / sizeof(op_rows[0]))
 
@@ -85,8 +96,9 @@ struct counts {
 struct worker {
 	struct cmek_gate *gate;
 	bool active;
-	bool let_in_open;
+	int let_in; /* the state in which it was */
 	bool failed;
+	bool takes_capability; /* it is REMOVEXATTR of security.capability */
 	unsigned op;
 	uint64_t start_ns;
 };
@@ -98,7 +110,8 @@ struct cmek_gate {
 	 * so a request is either seen or refused.
 	 */
 	atomic_int state;
-	atomic_uint n_open, n_all; /* at work: let in while open; all */
+	atomic_uint n[CMEK_GATE_STATES]; /* at work, by the state in which they were let in */
+	atomic_bool told_capability; /* the kernel was told of one that need not be there */
 	atomic_uint_fast64_t refused;
 	struct counts counts[N_OPS];
 };
@@ -135,9 +148,7 @@ static void finish(struct worker *w)
 		return;
 	count(w);
 	w->active = false;
-	if (w->let_in_open)
-		(void)atomic_fetch_sub(&w->gate->n_open, 1);
-	(void)atomic_fetch_sub(&w->gate->n_all, 1);
+	(void)atomic_fetch_sub(&w->gate->n[w->let_in], 1);
 }
 
 static void worker_ended(void *arg)
@@ -166,50 +177,128 @@ static struct worker *own_worker(struct cmek_gate *gate)
 
 /* ---- who gets in ---- */
 
-static bool is_let_in(int state, unsigned op, const struct fuse_in_header *head, size_t len)
+/* The arguments behind the head, NULL when the request is too short for them. */
+static const void *arguments(const struct fuse_in_header *head, size_t len, size_t want)
 {
-	const struct fuse_setattr_in *setattr = (const struct fuse_setattr_in *)(head + 1);
-
-	if (state == CMEK_GATE_OPEN || op_rows[op].rule == ALWAYS)
-		return true;
-	if (state == CMEK_GATE_LOCKED || op_rows[op].rule != WHILE_DRAINING)
-		return false;
-	if (op != FUSE_SETATTR)
-		return true;
-	return len >= sizeof(*head) + sizeof(*setattr) && !(setattr->valid & ~(uint32_t)(SETATTR_TIMES | SETATTR_HOW));
+	return len >= sizeof(*head) + want ? head + 1 : NULL;
 }
 
-static void refuse(struct cmek_gate *gate, int fd, const struct fuse_in_header *head)
+/* Times alone. The kernel's own, of what it wrote back, come without atime; a user's don't, but for few. */
+static bool sets_times(const struct fuse_in_header *head, size_t len, bool own)
 {
-	struct fuse_out_header out = { .len = sizeof(out), .error = -EKEYREVOKED, .unique = head->unique };
+	const struct fuse_setattr_in *in = arguments(head, len, sizeof(*in));
+	uint32_t times = own ? FATTR_MTIME | FATTR_CTIME : SETATTR_TIMES;
 
+	return in && !(in->valid & ~(times | SETATTR_HOW));
+}
+
+static bool opens_to_read(const struct fuse_in_header *head, size_t len)
+{
+	const struct fuse_open_in *in = arguments(head, len, sizeof(*in));
+
+	return in && (in->flags & O_ACCMODE) == O_RDONLY && !(in->flags & O_TRUNC);
+}
+
+static const char capability[] = "security.capability";
+
+/* Before a write gets into its cache the kernel asks for the length of this; who wants to know it asks for its value. */
+static bool asks_for_capability(const struct fuse_in_header *head, size_t len)
+{
+	const struct fuse_getxattr_in *in = arguments(head, len, sizeof(*in) + sizeof(capability));
+
+	return in && in->size == 0 && memcmp(in + 1, capability, sizeof(capability)) == 0;
+}
+
+static bool takes_capability(const struct fuse_in_header *head, size_t len)
+{
+	const char *name = arguments(head, len, sizeof(capability));
+
+	return name && memcmp(name, capability, sizeof(capability)) == 0;
+}
+
+static bool is_from_cache(const struct fuse_in_header *head, size_t len)
+{
+	const struct fuse_write_in *in = arguments(head, len, sizeof(*in));
+
+	return in && (in->write_flags & FUSE_WRITE_CACHE);
+}
+
+static bool is_served_read_only(unsigned op, const struct fuse_in_header *head, size_t len)
+{
+	switch (op_rows[op].rule) {
+	case READS:
+	case KEEPS:
+	case ASKS: /* or answered elsewhere */
+		return true;
+	case WRITES:
+		return is_from_cache(head, len);
+	case SETS:
+		return sets_times(head, len, true);
+	case OPENS:
+		return opens_to_read(head, len);
+	default:
+		return false;
+	}
+}
+
+static bool is_let_in(int state, unsigned op, const struct fuse_in_header *head, size_t len)
+{
+	enum rule rule = op_rows[op].rule;
+
+	if (state == CMEK_GATE_OPEN || rule == LETS_GO)
+		return true;
+	if (state == CMEK_GATE_LOCKED)
+		return false;
+	if (state == CMEK_GATE_DRAINING)
+		return rule == WRITES || rule == KEEPS || (rule == SETS && sets_times(head, len, false));
+	return is_served_read_only(op, head, len);
+}
+
+static void answer(int fd, const struct fuse_in_header *head, int error, const void *data, size_t len)
+{
+	struct fuse_out_header out = { .len = (uint32_t)(sizeof(out) + len), .error = error, .unique = head->unique };
+	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)data, len } };
+
+	(void)!writev(fd, iov, len > 0 ? 2 : 1); /* fails when the asker is gone */
+}
+
+static void refuse(struct cmek_gate *gate, int fd, const struct fuse_in_header *head, int state)
+{
 	(void)atomic_fetch_add(&gate->refused, 1);
-	(void)!write(fd, &out, sizeof(out)); /* fails when the asker is gone */
+	answer(fd, head, state == CMEK_GATE_READ_ONLY ? -EROFS : -EKEYREVOKED, NULL, 0);
 }
 
 /* True: the request in buf is the thread's to serve. */
 static bool let_in(struct worker *w, int fd, const void *buf, size_t len)
 {
+	const struct fuse_getxattr_out there = { .size = 20 }; /* XATTR_CAPS_SZ_2: any length that is not 0 will do */
 	struct cmek_gate *gate = w->gate;
 	const struct fuse_in_header *head = buf;
-	int state;
+	int state, now = atomic_load(&gate->state);
 
 	w->op = head->opcode < N_OPS && op_rows[head->opcode].name ? head->opcode : 0;
-	/* Both counts go up first, whatever comes of it; see struct cmek_gate. */
-	(void)atomic_fetch_add(&gate->n_all, 1);
-	(void)atomic_fetch_add(&gate->n_open, 1);
-	state = atomic_load(&gate->state);
-	w->let_in_open = state == CMEK_GATE_OPEN;
-	if (!w->let_in_open)
-		(void)atomic_fetch_sub(&gate->n_open, 1);
-	if (is_let_in(state, w->op, head, len)) {
+	/* The count goes up first, whatever comes of it; see struct cmek_gate. */
+	do {
+		state = now;
+		(void)atomic_fetch_add(gate->n + state, 1);
+		now = atomic_load(&gate->state);
+		if (now != state)
+			(void)atomic_fetch_sub(gate->n + state, 1);
+	} while (now != state);
+	w->let_in = state;
+	if (state == CMEK_GATE_READ_ONLY && w->op == FUSE_GETXATTR && asks_for_capability(head, len)) {
+		atomic_store(&gate->told_capability, true);
+		answer(fd, head, 0, &there, sizeof(there));
+	} else if (is_let_in(state, w->op, head, len)) {
 		w->active = true;
 		w->failed = false;
+		w->takes_capability = w->op == FUSE_REMOVEXATTR && takes_capability(head, len);
 		w->start_ns = now_ns();
 		return true;
+	} else {
+		refuse(gate, fd, head, state);
 	}
-	(void)atomic_fetch_sub(&gate->n_all, 1);
-	refuse(gate, fd, head);
+	(void)atomic_fetch_sub(gate->n + state, 1);
 	return false;
 }
 
@@ -252,12 +341,15 @@ static void tell_for_now(struct iovec *iov, int n)
 
 ssize_t cmek_gate_writev(struct cmek_gate *gate, int fd, struct iovec *iov, int n)
 {
-	const struct fuse_out_header *out = iov[0].iov_base;
+	struct fuse_out_header *out = iov[0].iov_base;
 	struct worker *w = pthread_getspecific(gate->own);
 
 	if (w && w->active && out->unique != 0) {
+		/* A write that began while it was read-only, and goes on now: what it was told of is gone. */
+		if (w->takes_capability && out->error == -ENODATA && atomic_load(&gate->told_capability))
+			out->error = 0;
 		w->failed = out->error != 0;
-		if (w->op == FUSE_SETATTR && !w->failed && !w->let_in_open)
+		if (w->op == FUSE_SETATTR && !w->failed && w->let_in == CMEK_GATE_DRAINING)
 			tell_for_now(iov, n);
 	}
 	return writev(fd, iov, n);
@@ -282,14 +374,17 @@ static void sleep_tick(void)
 	(void)nanosleep(&tick, NULL); /* sooner is fine */
 }
 
-bool cmek_gate_wait(struct cmek_gate *gate, bool all, unsigned timeout_ms)
+bool cmek_gate_wait(struct cmek_gate *gate, unsigned states, unsigned timeout_ms)
 {
 	uint64_t until_ns = now_ns() + (uint64_t)timeout_ms * 1000000;
+	unsigned state;
 
-	while (atomic_load(all ? &gate->n_all : &gate->n_open) > 0) {
-		if (now_ns() >= until_ns)
-			return false;
-		sleep_tick();
+	for (state = 0; state < CMEK_GATE_STATES; state++) {
+		while ((states & CMEK_GATE_WHILE(state)) && atomic_load(gate->n + state) > 0) {
+			if (now_ns() >= until_ns)
+				return false;
+			sleep_tick();
+		}
 	}
 	return true;
 }

@@ -13,14 +13,23 @@
  * connection (fuse_session_custom_io()), so no handler need know of it, and none can be forgotten. Thread-safe.
  *
  *   open      everything is served
+ *   read-only what changes anything is refused, but for what the kernel writes back of its cache: users were told that
+ *             it is written. A write is refused before it gets there: the kernel is told that the file has capabilities,
+ *             and then wants them taken away, which is refused
  *   draining  what writes back and lets go is served (WRITE, FSYNC, FLUSH, times, RELEASE, FORGET, STATFS), so that what
  *             users were told is written can still be kept; all else is refused. GETATTR is, because the kernel asks it
  *             before it takes a write into its cache, where the data would be lost
  *   locked    what lets go is served, and STATFS; WRITE is refused, too
  *
- * Refused means EKEYREVOKED.
+ * Refused means EROFS while read-only, else EKEYREVOKED.
  */
-enum cmek_gate_state { CMEK_GATE_OPEN, CMEK_GATE_DRAINING, CMEK_GATE_LOCKED };
+enum cmek_gate_state {
+	CMEK_GATE_OPEN,
+	CMEK_GATE_READ_ONLY,
+	CMEK_GATE_DRAINING,
+	CMEK_GATE_LOCKED,
+	CMEK_GATE_STATES,
+};
 
 struct cmek_gate;
 
@@ -41,10 +50,12 @@ void cmek_gate_set(struct cmek_gate *gate, enum cmek_gate_state state);
 enum cmek_gate_state cmek_gate_state(const struct cmek_gate *gate);
 
 /*
- * Waits until no request that was let in while the gate was open is being served; with all, no request at all. At most
- * timeout_ms; false: there still is one. To be called by a thread that serves none.
+ * Waits until no request that was let in while the gate was in one of these states is being served: a sum of
+ * CMEK_GATE_WHILE(state). At most timeout_ms; false: there still is one. To be called by a thread that serves none.
  */
-bool cmek_gate_wait(struct cmek_gate *gate, bool all, unsigned timeout_ms);
+#define CMEK_GATE_WHILE(state) (1u << (state))
+#define CMEK_GATE_WHILE_ANY ((1u << CMEK_GATE_STATES) - 1)
+bool cmek_gate_wait(struct cmek_gate *gate, unsigned states, unsigned timeout_ms);
 
 /* What has been served since the mount, by operation. */
 #define CMEK_GATE_BUCKETS 7

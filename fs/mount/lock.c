@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Locking and unlocking a mount, step by step, in a thread that serves no requests. It must not know why: the watch and
- * the operator do.
+ * Locking and unlocking a mount, and turning it read-only and back, step by step, in a thread that serves no requests. It
+ * must not know why: the watch and the operator do.
  */
 #include "config.h"
 
@@ -19,6 +19,8 @@
 /* Each invalidation of a node makes the kernel write back what it has. The second one is for writes that had asked for the
  * attributes before the first one took these away, and got into the cache behind it. */
 #define PASSES 2
+/* In these states the kernel is told attributes and pages. */
+#define WHILE_SERVED (CMEK_GATE_WHILE(CMEK_GATE_OPEN) | CMEK_GATE_WHILE(CMEK_GATE_READ_ONLY))
 /* How long idle threads may take to clear their buffers. */
 #define FORGET_MS 10000
 
@@ -63,6 +65,13 @@ static void set_state(struct daemon *d, enum cmek_lock_state state, const char *
 	(void)pthread_mutex_unlock(&d->state_lock);
 }
 
+static void set_refuses_writes(struct daemon *d, const char *reason)
+{
+	(void)pthread_mutex_lock(&d->state_lock);
+	(void)snprintf(d->refuses_writes, sizeof(d->refuses_writes), "%s", reason);
+	(void)pthread_mutex_unlock(&d->state_lock);
+}
+
 /* False: the time was up before the kernel had given back everything. */
 static bool invalidate_all(struct daemon *d, uint64_t until_ms)
 {
@@ -87,13 +96,13 @@ static bool drain(struct daemon *d, uint64_t until_ms)
 
 	cmek_gate_set(gate, CMEK_GATE_DRAINING);
 	/* What was let in before may still tell the kernel attributes and pages, which have to be taken back, too. */
-	if (!cmek_gate_wait(gate, false, left_ms(until_ms)))
+	if (!cmek_gate_wait(gate, WHILE_SERVED, left_ms(until_ms)))
 		return false;
 	cmek_session_settle(d->session);
 	if (!invalidate_all(d, until_ms))
 		cmek_log(CMEK_LOG_ERROR, "locking: the time is up before the kernel has written back everything it had");
 	cmek_gate_set(gate, CMEK_GATE_LOCKED);
-	return cmek_gate_wait(gate, true, left_ms(until_ms));
+	return cmek_gate_wait(gate, CMEK_GATE_WHILE_ANY, left_ms(until_ms));
 }
 
 static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
@@ -212,6 +221,7 @@ static int unlock_now(struct daemon *d, struct cmek_error *err)
 	if (rc != 0)
 		cmek_log(CMEK_LOG_ERROR, "unlocking: the journal can't be written (%s): every fsync will fail, mount it anew",
 			 strerror(-rc));
+	set_refuses_writes(d, "");
 	cmek_gate_set(cmek_session_gate(d->session), CMEK_GATE_OPEN);
 	set_state(d, CMEK_UNLOCKED, "");
 	cmek_log(CMEK_LOG_NOTICE, "the volume is unlocked");
@@ -229,6 +239,7 @@ static int undrain(struct daemon *d, struct cmek_error *err)
 	cmek_volhdr_store_close(header);
 	if (rc != 0)
 		return rc;
+	set_refuses_writes(d, "");
 	cmek_gate_set(cmek_session_gate(d->session), CMEK_GATE_OPEN);
 	set_state(d, CMEK_UNLOCKED, "");
 	cmek_log(CMEK_LOG_NOTICE, "the volume is unlocked: locking it had not come to an end");
@@ -249,6 +260,64 @@ int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err)
 	(void)pthread_mutex_unlock(&d->life_lock);
 	return rc;
 }
+
+/* ---- read-only and back ---- */
+
+/* What the kernel has is written back while new writes are refused, and then everything goes to the store. */
+static int refuse_now(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
+{
+	uint64_t until_ms = now_ms() + (uint64_t)timeout_s * 1000;
+	struct cmek_gate *gate = cmek_session_gate(d->session);
+	int rc;
+
+	cmek_gate_set(gate, CMEK_GATE_READ_ONLY);
+	/*
+	 * From here on the kernel has to ask before a write, since it has no attributes any more. One that had asked before may
+	 * get into its cache still; it is written back as all else is.
+	 */
+	if (!cmek_gate_wait(gate, CMEK_GATE_WHILE(CMEK_GATE_OPEN), left_ms(until_ms)) || !invalidate_all(d, until_ms))
+		return cmek_error_set(err, CMEK_E_BUSY, ETIMEDOUT,
+				      "requests have not come to an end in %u s (does the store answer?): changes are refused, "
+				      "those before may not be in the store yet", timeout_s);
+	rc = cmek_content_commit_all(d->content);
+	if (rc == 0)
+		rc = cmek_tree_syncfs(d->tree);
+	if (rc != 0)
+		cmek_log(CMEK_LOG_ERROR, "read-only: not all changes could be written to the store (%s); it goes on trying",
+			 strerror(-rc));
+	set_refuses_writes(d, reason);
+	cmek_log(CMEK_LOG_NOTICE, "the volume is read-only: %s", reason);
+	return 0;
+}
+
+int cmek_daemon_refuse_writes(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
+{
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&d->life_lock);
+	if (atomic_load(&d->ending))
+		rc = ending(err);
+	else if (!d->read_only && d->lock_state == CMEK_UNLOCKED && !*d->refuses_writes)
+		rc = refuse_now(d, reason, timeout_s, err);
+	(void)pthread_mutex_unlock(&d->life_lock);
+	return rc;
+}
+
+void cmek_daemon_allow_writes(struct daemon *d)
+{
+	struct cmek_gate *gate = cmek_session_gate(d->session);
+
+	(void)pthread_mutex_lock(&d->life_lock);
+	/* Also when it was not finished. */
+	if (!atomic_load(&d->ending) && d->lock_state == CMEK_UNLOCKED && cmek_gate_state(gate) == CMEK_GATE_READ_ONLY) {
+		set_refuses_writes(d, "");
+		cmek_gate_set(gate, CMEK_GATE_OPEN);
+		cmek_log(CMEK_LOG_NOTICE, "the volume can be written again");
+	}
+	(void)pthread_mutex_unlock(&d->life_lock);
+}
+
+/* ---- new keys ---- */
 
 static int reload_now(struct daemon *d, uint16_t *ret_dek, struct cmek_error *err)
 {

@@ -81,7 +81,7 @@ static const struct row {
 	const char *object, *member; /* of the status; object NULL: the status itself */
 	const char *name, *type, *help;
 } rows[] = {
-	{ NULL, "read_only", "cmekfs_read_only", "gauge", "Whether nothing can be written, by the mount's options or after a failure." },
+	{ NULL, "read_only", "cmekfs_read_only", "gauge", "Whether nothing can be written, by the mount's options, its key watch, or after a failure." },
 	{ "content", "files", "cmekfs_open_files", "gauge", "Files that are open, or have changes." },
 	{ "content", "waiting_files", "cmekfs_waiting_files", "gauge", "Files with changes that are in memory only." },
 	{ "content", "waiting_bytes", "cmekfs_waiting_bytes", "gauge", "Memory that changes take which are in memory only." },
@@ -225,7 +225,7 @@ static void tell_requests(const struct text *t, const struct cmek_gate *gate)
 		if (op.n > 0)
 			sample(t, "cmekfs_request_errors_total", "", ONE_LABEL("op", op.name), (double)op.failed);
 	}
-	head(t, "cmekfs_requests_refused_total", "counter", "Requests of the kernel that were refused because the volume was locked.");
+	head(t, "cmekfs_requests_refused_total", "counter", "Requests of the kernel that were refused because the volume was locked, or read-only by its key watch.");
 	sample(t, "cmekfs_requests_refused_total", "", NO_LABELS, (double)cmek_gate_refused(gate));
 }
 

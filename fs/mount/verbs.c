@@ -112,6 +112,8 @@ static void add_state(struct daemon *d, json_t *json)
 		json_object_set_new(json, "locked_since", time_json(d->lock_since));
 		json_object_set_new(json, "lock_reason", json_string(d->lock_reason));
 	}
+	if (*d->refuses_writes)
+		json_object_set_new(json, "read_only_reason", json_string(d->refuses_writes));
 	(void)pthread_mutex_unlock(&d->state_lock);
 }
 
@@ -148,7 +150,8 @@ static json_t *status_json(struct daemon *d)
 	json = json_pack("{s:s, s:s, s:s, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "store", d->opts->store,
 			 "mount_point", d->opts->mountpoint, "program_version", PACKAGE_VERSION, "pid",
 			 (json_int_t)getpid(), "read_only",
-			 d->read_only || cmek_content_failed(d->content) < 0, "since", time_json(d->since), "volume",
+			 d->read_only || cmek_content_failed(d->content) < 0 ||
+				 cmek_gate_state(cmek_session_gate(d->session)) == CMEK_GATE_READ_ONLY, "since", time_json(d->since), "volume",
 			 header_json(d), "content", content_json(&status), "journal", journal_json(&status),
 			 "requests", requests_json(d), "process", process_json());
 	if (json) {

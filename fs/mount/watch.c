@@ -13,11 +13,14 @@
 
 #include "base/text.h"
 
-#define INTERVAL_S 60
-#define RETRY_S 10
-#define GRACE_S 300
-#define INTERVAL_MAX_S 86400
-#define GRACE_MAX_S (30 * 86400)
+#define S UINT64_C(1000)
+#define DAY (86400 * S)
+#define INTERVAL_MS (60 * S)
+#define RETRY_MS (10 * S)
+#define GRACE_MS (300 * S)
+#define INTERVAL_MIN_MS 100
+#define INTERVAL_MAX_MS DAY
+#define GRACE_MAX_MS (30 * DAY)
 /* Throttled, the interval doubles with each answer, up to this much of it. */
 #define BACKOFF_MAX 32
 
@@ -31,7 +34,7 @@ static const char *const state_names[CMEK_WATCH_STATES] = {
 	[CMEK_WATCH_PENDING_DELETION] = "pending-deletion",
 	[CMEK_WATCH_DESTROYED] = "destroyed",
 };
-static const char *const action_names[] = { "ignore", "lock", "unmount" };
+static const char *const action_names[] = { "ignore", "read-only", "lock", "unmount" };
 
 const char *cmek_watch_state_name(enum cmek_watch_state state)
 {
@@ -71,9 +74,9 @@ enum cmek_watch_state cmek_watch_state_of(enum cmek_kind kind)
 void cmek_watch_policy_init(struct cmek_watch_policy *policy)
 {
 	memset(policy, 0, sizeof(*policy));
-	policy->interval_s = INTERVAL_S;
-	policy->retry_s = RETRY_S;
-	policy->grace_s = GRACE_S;
+	policy->interval_ms = INTERVAL_MS;
+	policy->retry_ms = RETRY_MS;
+	policy->grace_ms = GRACE_MS;
 	policy->on[CMEK_WATCH_DENIED].action = CMEK_WATCH_LOCK;
 	policy->on[CMEK_WATCH_DISABLED].action = CMEK_WATCH_LOCK;
 	policy->on[CMEK_WATCH_PENDING_DELETION].action = CMEK_WATCH_LOCK;
@@ -85,14 +88,29 @@ static int bad(const char *key, const char *value, const char *expected, struct 
 	return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "watch: %s = %s: expected %s", key, value, expected);
 }
 
-static int set_seconds(uint32_t *to, uint64_t min_s, uint64_t max_s, const char *key, const char *value,
-		       struct cmek_error *err)
+/* A duration as anywhere, or one in milliseconds. */
+static bool parse_ms(const char *value, uint64_t *ret_ms)
 {
-	uint64_t s;
+	size_t len = strlen(value);
+	char number[24];
 
-	if (cmek_parse_duration(value, &s) != 0 || s < min_s || s > max_s)
+	if (len <= 2 || strcmp(value + len - 2, "ms") != 0)
+		return cmek_parse_duration(value, ret_ms) == 0 && !__builtin_mul_overflow(*ret_ms, S, ret_ms);
+	if (len - 2 >= sizeof(number))
+		return false;
+	memcpy(number, value, len - 2);
+	number[len - 2] = '\0';
+	return cmek_parse_u64(number, UINT64_MAX, ret_ms) == 0;
+}
+
+static int set_time(uint64_t *to, uint64_t min_ms, uint64_t max_ms, const char *key, const char *value,
+		    struct cmek_error *err)
+{
+	uint64_t ms;
+
+	if (!parse_ms(value, &ms) || ms < min_ms || ms > max_ms)
 		return bad(key, value, "a time, as in 30s, 5m or 2h", err);
-	*to = (uint32_t)s;
+	*to = ms;
 	return 0;
 }
 
@@ -114,7 +132,7 @@ static int find_state(const char *state)
 static int set_action(struct cmek_watch_policy *policy, int state, const char *key, const char *value,
 		      struct cmek_error *err)
 {
-	static const char expected[] = "ignore, lock or unmount, with a grace of its own as in lock:2h";
+	static const char expected[] = "ignore, read-only, lock or unmount, with a grace of its own as in lock:2h";
 	size_t len = strcspn(value, ":"), i;
 	int rc = -EINVAL;
 
@@ -127,7 +145,7 @@ static int set_action(struct cmek_watch_policy *policy, int state, const char *k
 	}
 	if (rc != 0)
 		return bad(key, value, expected, err);
-	return value[len] == ':' ? set_seconds(&policy->on[state].grace_s, 0, GRACE_MAX_S, key, value + len + 1, err) : 0;
+	return value[len] == ':' ? set_time(&policy->on[state].grace_ms, 0, GRACE_MAX_MS, key, value + len + 1, err) : 0;
 }
 
 int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, const char *value, struct cmek_error *err)
@@ -135,11 +153,11 @@ int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, con
 	int state;
 
 	if (!strcmp(key, "interval"))
-		return set_seconds(&policy->interval_s, 1, INTERVAL_MAX_S, key, value, err);
+		return set_time(&policy->interval_ms, INTERVAL_MIN_MS, INTERVAL_MAX_MS, key, value, err);
 	if (!strcmp(key, "retry"))
-		return set_seconds(&policy->retry_s, 1, INTERVAL_MAX_S, key, value, err);
+		return set_time(&policy->retry_ms, INTERVAL_MIN_MS, INTERVAL_MAX_MS, key, value, err);
 	if (!strcmp(key, "grace"))
-		return set_seconds(&policy->grace_s, 0, GRACE_MAX_S, key, value, err);
+		return set_time(&policy->grace_ms, 0, GRACE_MAX_MS, key, value, err);
 	state = strncmp(key, "on_", 3) == 0 ? find_state(key + 3) : -1;
 	if (state < 0)
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "watch: there is no %s", key);
@@ -180,10 +198,8 @@ bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, ui
 /* When the state's action is due. */
 static uint64_t due_ms(const struct cmek_watch *watch)
 {
-	uint32_t grace_s = watch->policy.on[watch->state].own_grace ? watch->policy.on[watch->state].grace_s :
-								      watch->policy.grace_s;
-
-	return watch->act_ms + (uint64_t)grace_s * 1000;
+	return watch->act_ms + (watch->policy.on[watch->state].own_grace ? watch->policy.on[watch->state].grace_ms :
+									   watch->policy.grace_ms);
 }
 
 enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t now_ms)
@@ -197,7 +213,7 @@ enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t n
 uint64_t cmek_watch_wait_ms(const struct cmek_watch *watch, uint64_t now_ms, uint32_t dice)
 {
 	bool healthy = watch->state == CMEK_WATCH_HEALTHY && watch->heard == CMEK_WATCH_HEALTHY;
-	uint64_t ms = (uint64_t)(healthy ? watch->policy.interval_s : watch->policy.retry_s) * 1000, factor = 1, due;
+	uint64_t ms = healthy ? watch->policy.interval_ms : watch->policy.retry_ms, factor = 1, due;
 	unsigned i;
 
 	for (i = 1; i < watch->n_throttled && factor < BACKOFF_MAX; i++)

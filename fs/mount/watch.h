@@ -29,17 +29,17 @@ const char *cmek_watch_state_name(enum cmek_watch_state state); /* "healthy", "p
 /* The state that an error of a KMS stands for. kind: not CMEK_E_NONE. */
 enum cmek_watch_state cmek_watch_state_of(enum cmek_kind kind);
 
-enum cmek_watch_action { CMEK_WATCH_IGNORE, CMEK_WATCH_LOCK, CMEK_WATCH_UNMOUNT };
+enum cmek_watch_action { CMEK_WATCH_IGNORE, CMEK_WATCH_READ_ONLY, CMEK_WATCH_LOCK, CMEK_WATCH_UNMOUNT };
 const char *cmek_watch_action_name(enum cmek_watch_action action);
 
 struct cmek_watch_policy {
 	bool off;
-	uint32_t interval_s; /* between questions while healthy */
-	uint32_t retry_s;    /* and while not */
-	uint32_t grace_s;    /* from a state to its action, for those that have none of their own */
+	uint64_t interval_ms; /* between questions while healthy */
+	uint64_t retry_ms;    /* and while not */
+	uint64_t grace_ms;    /* from a state to its action, for those that have none of their own */
 	struct {
 		enum cmek_watch_action action;
-		uint32_t grace_s;
+		uint64_t grace_ms;
 		bool own_grace;
 	} on[CMEK_WATCH_STATES];
 };
@@ -47,8 +47,9 @@ struct cmek_watch_policy {
 /* 60 s, 10 s, 5 min; lock for denied, disabled, pending-deletion and destroyed, ignore for the others. */
 void cmek_watch_policy_init(struct cmek_watch_policy *policy);
 /*
- * Sets one key as the configuration and -o spell it: "interval", "retry", "grace" (durations), "on_STATE" ("ignore", "lock",
- * "unmount", with a grace of its own: "lock:2h"; hyphens of the state are underscores). Kind usage, -EINVAL.
+ * Sets one key as the configuration and -o spell it: "interval", "retry", "grace" (durations), "on_STATE" ("ignore",
+ * "read-only", "lock", "unmount", with a grace of its own: "lock:2h"; hyphens of the state are underscores). Kind usage,
+ * -EINVAL.
  */
 int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, const char *value, struct cmek_error *err);
 

@@ -228,6 +228,17 @@ static void lock_it(struct cmek_watcher *w, const char *state)
 		cmek_log(CMEK_LOG_ERROR, "key watch: locking: %s", err.text);
 }
 
+static void refuse_writes(struct cmek_watcher *w, const char *state)
+{
+	static struct cmek_log_limit limit;
+	struct cmek_error err = CMEK_ERROR_INIT;
+	char reason[64];
+
+	(void)snprintf(reason, sizeof(reason), "key watch: %s", state);
+	if (cmek_daemon_refuse_writes(w->d, reason, CMEK_LOCK_TIMEOUT_S, &err) != 0)
+		cmek_log_limited(&limit, CMEK_LOG_ERROR, "key watch: turning read-only: %s", err.text);
+}
+
 static void act(struct cmek_watcher *w)
 {
 	static struct cmek_log_limit limit;
@@ -241,12 +252,16 @@ static void act(struct cmek_watcher *w)
 	state = w->watch.state;
 	unlock = state == CMEK_WATCH_HEALTHY && w->locked_by_us;
 	(void)pthread_mutex_unlock(&w->lock);
-	if (action != CMEK_WATCH_IGNORE)
+	if (action == CMEK_WATCH_READ_ONLY)
+		refuse_writes(w, cmek_watch_state_name(state));
+	else if (action != CMEK_WATCH_IGNORE)
 		lock_it(w, cmek_watch_state_name(state));
 	if (action == CMEK_WATCH_UNMOUNT && !w->told_unmount) {
 		cmek_log(CMEK_LOG_NOTICE, "key watch: unmounting; who has files open keeps the locked mount until they are closed");
 		w->told_unmount = cmek_message_tell(w->d->supervisor, CMEK_MSG_UNMOUNT, NULL) == 0;
 	}
+	if (state == CMEK_WATCH_HEALTHY && cmek_gate_state(cmek_session_gate(w->d->session)) == CMEK_GATE_READ_ONLY)
+		cmek_daemon_allow_writes(w->d);
 	if (!unlock)
 		return;
 	if (cmek_daemon_unlock(w->d, &err) == 0)
