@@ -35,7 +35,7 @@ expect_code $NOT_FOUND "$CTL" status --watch "$store"
 expect_code $USAGE "$CTL" status --watch --journal "$store"
 
 say "the text"
-start "$store" "$mnt" -o commit=3600,watch_interval=1s,watch_retry=1s,watch_on_disabled=ignore
+start "$store" "$mnt" -o commit=3600,watch_interval=100ms,watch_retry=100ms,watch_on_disabled=ignore
 echo content >"$mnt/file"
 cat "$mnt/file" >/dev/null
 mkdir -p "$mnt/dir/full"

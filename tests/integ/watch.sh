@@ -9,7 +9,7 @@ need_fuse
 need jq
 
 store=$SHM/store mnt=$T/mnt
-quick=watch_interval=1s,watch_retry=1s,watch_grace=0s
+quick=watch_interval=100ms,watch_retry=100ms,watch_grace=0s
 new_volume "$store"
 
 status() { "$CTL" status --json "$mnt" | jq -r "$1"; }
@@ -17,7 +17,7 @@ is() { [ "$(status "$1")" = "$2" ]; }
 # becomes FILTER VALUE: within a time that no machine needs.
 becomes() { wait_for 60 is "$1" "$2" || fail "$1 is $(status "$1"), not $2: $(tail -n 5 "$T/mnt.mount.log")"; }
 stays_unlocked() {
-	sleep 3
+	sleep 1
 	is .mount.state unlocked || fail "the state is $(status .mount.state)"
 }
 
@@ -59,21 +59,21 @@ is .mount.state unlocked
 
 say "what an operator locks stays locked"
 "$CTL" lock "$mnt"
-sleep 3
+sleep 1
 is .mount.state locked
 "$CTL" unlock "$mnt"
 is .mount.state unlocked
 
 say "a key store that is gone is no key that is gone"
 mv "$T/keys/keys.json" "$T/keys/away"
-sleep 3
+sleep 1
 mv "$T/keys/away" "$T/keys/keys.json"
 becomes .mount.watch.state healthy
 becomes .mount.state unlocked
 stop "$store" "$mnt"
 
 say "ignored, by -o and by the configuration"
-printf '[watch]\ninterval = 1s\nretry = 1s\ngrace = 0s\non_disabled = ignore\n' >"$T/watch.conf"
+printf '[watch]\ninterval = 100ms\nretry = 100ms\ngrace = 0s\non_disabled = ignore\n' >"$T/watch.conf"
 start "$store" "$mnt" -o "config=$T/watch.conf"
 "$CTL" key disable local:test
 becomes .mount.watch.state disabled
@@ -91,7 +91,7 @@ is .mount.watch null
 stop "$store" "$mnt"
 
 say "grace"
-start "$store" "$mnt" -o watch_interval=1s,watch_retry=1s,watch_grace=1h
+start "$store" "$mnt" -o watch_interval=100ms,watch_retry=100ms,watch_grace=1h
 "$CTL" key disable local:test
 becomes .mount.watch.state disabled
 stays_unlocked
