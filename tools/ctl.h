@@ -38,6 +38,7 @@ int cmek_ctl_slot_test(struct cmek_tool *tool, int argc, char **argv);
 /* cmekctl slot apply (ctl_apply.c). */
 int cmek_ctl_slot_apply(struct cmek_tool *tool, int argc, char **argv);
 /* Verbs of their own. */
+int cmek_ctl_reencrypt(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_rotate(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv);

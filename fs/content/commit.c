@@ -69,7 +69,8 @@ static uint8_t *add_image(struct cmek_commit *commit, size_t len)
 	return image;
 }
 
-static int seal_page(struct cmek_ofile *file, const uint8_t *entries, struct cmek_map_trailer *trailer, uint8_t *page)
+static int seal_page(struct cmek_ofile *file, const uint8_t *entries, struct cmek_map_trailer *trailer, uint8_t *page,
+		     uint16_t *ret_dek)
 {
 	struct cmek_seal_right right;
 	struct cmek_secret *key = NULL;
@@ -81,14 +82,17 @@ static int seal_page(struct cmek_ofile *file, const uint8_t *entries, struct cme
 	if (r == 0)
 		r = cmek_map_seal(key, &right, file->file_id, entries, trailer, page);
 	cmek_secret_free(key);
+	if (r == 0)
+		*ret_dek = right.dek;
 	return r;
 }
 
-static int add_page(struct cmek_commit *commit, const uint8_t *entries, struct cmek_map_trailer *trailer)
+static int add_page(struct cmek_commit *commit, const uint8_t *entries, struct cmek_map_trailer *trailer,
+		    uint16_t *ret_dek)
 {
 	uint64_t unit = commit->images_bytes / CMEK_JOURNAL_UNIT;
 	uint8_t *page = add_image(commit, CMEK_MAP_BYTES);
-	int r = page != NULL ? seal_page(commit->file, entries, trailer, page) : -ENOMEM;
+	int r = page != NULL ? seal_page(commit->file, entries, trailer, page, ret_dek) : -ENOMEM;
 
 	return r < 0 ? r : cmek_section_add(&commit->section, CMEK_ITEM_MAP, trailer->group, CMEK_MAP_BYTES, unit);
 }
@@ -167,7 +171,7 @@ static int add_group(struct cmek_commit *commit, struct cmek_taken_group *t, str
 			t->stored[i / 64] |= UINT64_C(1) << (i % 64);
 	r = add_punched_locked(commit, group, t->stored);
 	if (r == 0)
-		r = add_page(commit, group->entries, trailer);
+		r = add_page(commit, group->entries, trailer, &group->page_dek);
 	for (i = 0; r == 0 && i < CMEK_GROUP_BLOCKS; i += (unsigned)n) {
 		n = add_blocks_locked(commit, group, i);
 		if (n < 0)
@@ -211,6 +215,7 @@ static int close_ranges(struct cmek_commit *commit)
 	struct cmek_map_trailer trailer = { 0 };
 	uint8_t page[CMEK_MAP_BYTES];
 	struct cmek_absent_range range;
+	uint16_t dek;
 	uint64_t i;
 	int r = 0;
 
@@ -218,7 +223,7 @@ static int close_ranges(struct cmek_commit *commit)
 		range = cmek_absent_smallest(&file->absent);
 		for (i = 0; r == 0 && i < range.count; i++) {
 			trailer.group = range.first + i;
-			r = seal_page(file, holes, &trailer, page);
+			r = seal_page(file, holes, &trailer, page, &dek);
 			if (r == 0)
 				r = cmek_pwrite_full(file->fd, page, sizeof(page),
 						     cmek_map_stored_off(file->content->params.block_size, trailer.group));

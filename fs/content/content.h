@@ -144,6 +144,21 @@ int cmek_ofile_flush(struct cmek_ofile *file);
 int cmek_content_commit(struct cmek_ofile *file);
 
 /*
+ * One step of moving a file to the active data key: of what is under another one, from `group` on, about max_bytes of
+ * plaintext are sealed anew and committed like any change; readers and writers go on meanwhile. Times stay. 0, or -errno of
+ * a commit: -EROFS, -EACCES (may only be read), -ENOSPC; -EKEYREVOKED when the volume is locked. What was moved by then is.
+ */
+struct cmek_reencrypt_step {
+	uint64_t group;       /* 0 at first; then where the next step begins */
+	uint16_t dek;         /* the data key that was active */
+	uint64_t moved_bytes; /* plaintext, in this step */
+	uint64_t moved_pages; /* map pages that had to be sealed anew for themselves */
+	uint64_t bad;         /* blocks, and groups, that don't open: they stay as they are */
+	bool done;            /* nothing of the file is under another data key, but for what is bad */
+};
+int cmek_content_reencrypt(struct cmek_ofile *file, uint64_t max_bytes, struct cmek_reencrypt_step *step);
+
+/*
  * Whether the size that the store file had (cmek_content_plain_size(), what a look-up says) was the sealed one. Reads the
  * first map page if that was not done yet; true when it can't be read, reads will say why.
  */

@@ -228,6 +228,7 @@ static int load_locked(struct cmek_group *group)
 	r = cmek_ofile_read_page(file, group->index, &head, group->entries, &trailer);
 	if (r < 0)
 		return r;
+	group->page_dek = head.dek;
 	for (i = 0; i < CMEK_GROUP_BLOCKS; i++)
 		if (!cmek_entry_is_hole(cmek_group_entry(group, i)))
 			group->live[i / 64] |= UINT64_C(1) << (i % 64);

@@ -45,6 +45,7 @@ struct cmek_group {
 	/* lock: shared to read entries and blocks, exclusive to change them or what they describe in the store */
 	pthread_rwlock_t lock;
 	bool dirty;                /* on file.dirty, the page in the store is older */
+	uint16_t page_dek;         /* of the page as it was last read or sealed; 0: there is none */
 	atomic_uint n_held;        /* read without the lock as an estimate */
 	/*
 	 * Bit i: nothing new goes to block i in place. The map page in the store, or a record, has an entry for it, or it

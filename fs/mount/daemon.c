@@ -241,6 +241,14 @@ static int serve_control(struct daemon *d, struct cmek_error *err)
 	return cmek_control_new(fd, cmek_daemon_verbs, d, &d->control, err);
 }
 
+/* Everything is written anew by it, so a volume that a crash could damage, for want of a journal, is left alone. */
+static int start_reencrypt(struct daemon *d, struct cmek_error *err)
+{
+	struct cmek_reencrypt_params params = { d->ring, d->tree, d->content, d->meta_fd };
+
+	return d->read_only || !d->opts->journal ? 0 : cmek_reencrypt_new(&params, &d->reencrypt, err);
+}
+
 /* Tree, content and session over the connection. After the last fork: salts are drawn and threads started from here on. */
 static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 {
@@ -286,6 +294,8 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	rc = cmek_session_new(fd, d->tree, d->content, &session_params, &d->session, err);
 	if (rc == 0 && !d->opts->watch.off)
 		rc = cmek_watcher_start(d, &d->watcher, err);
+	if (rc == 0)
+		rc = start_reencrypt(d, err);
 	return rc == 0 ? serve_control(d, err) : rc;
 }
 
@@ -336,6 +346,7 @@ static int finish(struct daemon *d, struct cmek_error *err)
 	}
 	cmek_watcher_stop(d->watcher);
 	cmek_control_free(d->control);
+	cmek_reencrypt_free(d->reencrypt);
 	cmek_session_free(d->session);
 	rc = cmek_content_free(d->content);
 	if (rc == 0 && d->tree && !d->read_only)

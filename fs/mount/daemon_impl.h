@@ -12,6 +12,7 @@
 #include "fs/mount/agent.h"
 #include "fs/mount/control.h"
 #include "fs/mount/opts.h"
+#include "fs/mount/reencrypt.h"
 #include "fs/mount/session.h"
 #include "fs/tree/tree.h"
 #include "fs/volume/unlock.h"
@@ -43,6 +44,7 @@ struct daemon {
 	struct cmek_session *session;
 	struct cmek_control *control;
 	struct cmek_watcher *watcher; /* NULL: none */
+	struct cmek_reencrypt *reencrypt; /* NULL: a mount that may not, or should not, write so much */
 	pthread_t listener;
 	bool listening;
 	atomic_bool ending; /* the session is over: what the listener hears is of no interest */

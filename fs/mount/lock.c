@@ -118,6 +118,7 @@ static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, st
 		return cmek_error_set(err, CMEK_E_BUSY, ETIMEDOUT,
 				      "requests have not come to an end in %u s (does the store answer?): the keys are still "
 				      "in memory", timeout_s);
+	cmek_reencrypt_hold(d->reencrypt);
 	rc = cmek_content_suspend(d->content);
 	if (rc != 0)
 		cmek_log(CMEK_LOG_ERROR, "locking: not all changes could be written to the store (%s); they are lost if the "
@@ -224,6 +225,7 @@ static int unlock_now(struct daemon *d, struct cmek_error *err)
 	set_refuses_writes(d, "");
 	cmek_gate_set(cmek_session_gate(d->session), CMEK_GATE_OPEN);
 	set_state(d, CMEK_UNLOCKED, "");
+	cmek_reencrypt_release(d->reencrypt);
 	cmek_log(CMEK_LOG_NOTICE, "the volume is unlocked");
 	return 0;
 }
@@ -242,6 +244,7 @@ static int undrain(struct daemon *d, struct cmek_error *err)
 	set_refuses_writes(d, "");
 	cmek_gate_set(cmek_session_gate(d->session), CMEK_GATE_OPEN);
 	set_state(d, CMEK_UNLOCKED, "");
+	cmek_reencrypt_release(d->reencrypt);
 	cmek_log(CMEK_LOG_NOTICE, "the volume is unlocked: locking it had not come to an end");
 	return 0;
 }
@@ -279,6 +282,7 @@ static int refuse_now(struct daemon *d, const char *reason, unsigned timeout_s, 
 		return cmek_error_set(err, CMEK_E_BUSY, ETIMEDOUT,
 				      "requests have not come to an end in %u s (does the store answer?): changes are refused, "
 				      "those before may not be in the store yet", timeout_s);
+	cmek_reencrypt_hold(d->reencrypt);
 	rc = cmek_content_commit_all(d->content);
 	if (rc == 0)
 		rc = cmek_tree_syncfs(d->tree);
@@ -312,6 +316,7 @@ void cmek_daemon_allow_writes(struct daemon *d)
 	if (!atomic_load(&d->ending) && d->lock_state == CMEK_UNLOCKED && cmek_gate_state(gate) == CMEK_GATE_READ_ONLY) {
 		set_refuses_writes(d, "");
 		cmek_gate_set(gate, CMEK_GATE_OPEN);
+		cmek_reencrypt_release(d->reencrypt);
 		cmek_log(CMEK_LOG_NOTICE, "the volume can be written again");
 	}
 	(void)pthread_mutex_unlock(&d->life_lock);

@@ -242,9 +242,49 @@ static int verb_reload_keys(void *arg, const struct cmek_json_at *request, json_
 	return *ret_result ? 0 : no_memory(err);
 }
 
+static int reencrypt_action(struct daemon *d, const struct cmek_json_at *request, const char *action,
+			    struct cmek_error *err)
+{
+	uint64_t rate = CMEK_REENCRYPT_RATE_KEEP;
+	int rc = 0;
+
+	if (strcmp(action, "status") == 0)
+		return 0;
+	if (strcmp(action, "pause") == 0)
+		return cmek_reencrypt_pause(d->reencrypt, err);
+	if (strcmp(action, "stop") == 0)
+		return cmek_reencrypt_stop(d->reencrypt, err);
+	if (strcmp(action, "start") != 0)
+		return cmek_json_bad(request, "action", "is none of start, pause, stop, status", err);
+	if (cmek_json_has(request, "rate_bytes"))
+		rc = cmek_json_uint(request, "rate_bytes", 0, INT64_MAX, &rate, err);
+	return rc == 0 ? cmek_reencrypt_start(d->reencrypt, rate, err) : rc;
+}
+
+/* action: start (rate_bytes: a second, 0 = no limit), pause, stop, status. Answers with the state after it. */
+static int verb_reencrypt(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	const char *action = "status";
+	struct daemon *d = arg;
+	int rc = 0;
+
+	if (!d->reencrypt)
+		return cmek_error_set(err, CMEK_E_UNSUPPORTED, EROFS, "a mount that is read-only or has no journal can't "
+				      "re-encrypt");
+	if (cmek_json_has(request, "action"))
+		rc = cmek_json_string(request, "action", &action, err);
+	if (rc == 0)
+		rc = reencrypt_action(d, request, action, err);
+	if (rc != 0)
+		return rc;
+	*ret_result = cmek_reencrypt_json(d->reencrypt);
+	return *ret_result ? 0 : no_memory(err);
+}
+
 const struct cmek_control_verb cmek_daemon_verbs[] = {
 	{ "lock", verb_lock },
 	{ "metrics", verb_metrics },
+	{ "reencrypt", verb_reencrypt },
 	{ "reload-keys", verb_reload_keys },
 	{ "status", verb_status },
 	{ "sync", verb_sync },

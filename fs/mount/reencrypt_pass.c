@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * One pass of re-encryption over a volume in use: every file by its names, then those whose last name is gone. It must not
+ * know when to begin and how fast to go.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "fs/mount/reencrypt.h"
+#include "fs/mount/walk.h"
+
+/* So much is moved before others get at the file's commit, the rate is looked at, and a lock or an end waits no longer. */
+#define STEP_BYTES (4u << 20)
+
+struct pass {
+	struct cmek_reencrypt *work;
+	const struct cmek_reencrypt_params *params;
+	struct cmek_reencrypt_counts *counts;
+	bool measure; /* counts only */
+};
+
+/* It has gone while it was being looked for. */
+static bool is_gone(int r)
+{
+	return r == -ESTALE || r == -ENOENT;
+}
+
+/* The mount may not write to it, and nobody would want the whole to stop for that. */
+static bool is_refused(int r)
+{
+	return r == -EACCES || r == -EPERM;
+}
+
+static void report_left(uint64_t node, int r)
+{
+	static struct cmek_log_limit limit;
+
+	cmek_log_limited(&limit, CMEK_LOG_WARNING, "re-encryption: node %" PRIu64 " may not be written to (%s): it stays under "
+			 "its data key", node, strerror(-r));
+}
+
+/* One step of a file, with the keys in use. 1: it is done. */
+static int step_file(struct pass *p, struct cmek_ofile *file, struct cmek_reencrypt_step *step)
+{
+	int r = -ECANCELED;
+
+	step->moved_bytes = step->moved_pages = step->bad = 0;
+	if (cmek_reencrypt_enter(p->work))
+		r = cmek_content_reencrypt(file, STEP_BYTES, step);
+	cmek_reencrypt_leave(p->work);
+	p->counts->bytes_moved += step->moved_bytes;
+	p->counts->moved += step->moved_bytes + step->moved_pages;
+	p->counts->bad += step->bad;
+	return r < 0 ? r : step->done;
+}
+
+static int open_file(struct pass *p, uint64_t node, struct cmek_ofile **ret_file)
+{
+	int r = -ECANCELED;
+
+	if (cmek_reencrypt_enter(p->work))
+		r = cmek_ofile_open(p->params->content, node, -1, false, ret_file);
+	/* The kernel was told another size, which it does not take back: see check_size() of ops_file.c. */
+	if (r == 0 && cmek_ofile_check_size(*ret_file) == CMEK_SIZE_MENDED)
+		cmek_tree_retire(p->params->tree, node);
+	cmek_reencrypt_leave(p->work);
+	return r;
+}
+
+/* size: plain bytes, as the look-up told. */
+static int move_file(struct pass *p, uint64_t node, uint64_t size)
+{
+	struct cmek_reencrypt_step step = { .group = 0 };
+	uint64_t before = p->counts->bytes_done, moved;
+	struct cmek_ofile *file = NULL;
+	int r;
+
+	r = open_file(p, node, &file);
+	while (r == 0) {
+		moved = p->counts->bytes_moved;
+		r = step_file(p, file, &step);
+		/* Not known how far it is where groups are absent; it comes right with the end of the file. */
+		p->counts->bytes_done += p->counts->bytes_moved - moved;
+		if (p->counts->bytes_done > before + size)
+			p->counts->bytes_done = before + size;
+		cmek_reencrypt_tell(p->work, p->counts, p->counts->bytes_moved - moved);
+	}
+	(void)cmek_reencrypt_enter(p->work);
+	cmek_ofile_close(file);
+	cmek_reencrypt_leave(p->work);
+	if (r == -ECANCELED)
+		return r;
+	p->counts->bytes_done = before + size;
+	p->counts->files_done++;
+	if (is_refused(r)) {
+		report_left(node, r);
+		p->counts->left++;
+	}
+	return r > 0 || is_gone(r) || is_refused(r) ? 0 : r;
+}
+
+static int look_at(struct pass *p, const struct cmek_entry *entry)
+{
+	if (!S_ISREG(entry->st.st_mode))
+		return 0;
+	if (!p->measure)
+		return move_file(p, entry->node, (uint64_t)entry->st.st_size);
+	p->counts->bytes_total += (uint64_t)entry->st.st_size;
+	p->counts->files_total++;
+	return 0;
+}
+
+static int walk_tree(struct pass *p)
+{
+	struct cmek_walk *walk = NULL;
+	struct cmek_entry entry;
+	int r = cmek_walk_new(p->params->tree, CMEK_NODE_ROOT, &walk);
+
+	while (r == 0) {
+		r = cmek_reencrypt_enter(p->work) ? cmek_walk_next(walk, &entry) : -ECANCELED;
+		cmek_reencrypt_leave(p->work);
+		if (r <= 0)
+			break;
+		r = look_at(p, &entry);
+	}
+	if (walk)
+		p->counts->bad += cmek_walk_bad(walk);
+	(void)cmek_reencrypt_enter(p->work);
+	cmek_walk_free(walk);
+	cmek_reencrypt_leave(p->work);
+	return r;
+}
+
+/* Files that somebody has open, or knows, and that no name leads to any more. */
+static int move_nameless(struct pass *p)
+{
+	uint64_t index = 0, node;
+	struct stat st;
+	int r = 0;
+
+	while (r == 0 && (node = cmek_tree_next_node(p->params->tree, &index)) != 0) {
+		st.st_nlink = 1;
+		if (!cmek_reencrypt_enter(p->work))
+			r = -ECANCELED;
+		else
+			(void)cmek_tree_getattr_timeless(p->params->tree, node, &st); /* gone: none of these */
+		cmek_reencrypt_leave(p->work);
+		if (r == 0 && st.st_nlink == 0 && S_ISREG(st.st_mode))
+			r = move_file(p, node, (uint64_t)st.st_size);
+	}
+	return r;
+}
+
+int cmek_reencrypt_measure(struct cmek_reencrypt *work, struct cmek_reencrypt_counts *counts)
+{
+	struct pass p = { work, cmek_reencrypt_params(work), counts, true };
+
+	counts->bytes_total = counts->files_total = 0;
+	return walk_tree(&p);
+}
+
+int cmek_reencrypt_pass(struct cmek_reencrypt *work, struct cmek_reencrypt_counts *counts)
+{
+	struct pass p = { work, cmek_reencrypt_params(work), counts, false };
+	int r;
+
+	counts->bytes_done = counts->files_done = counts->moved = counts->bad = counts->left = 0;
+	r = walk_tree(&p);
+	return r == 0 ? move_nameless(&p) : r;
+}
