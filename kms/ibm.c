@@ -252,10 +252,20 @@ static int check_origin(const struct cmek_ibm *k, const struct cmek_kms_blob *bl
 			      k->crn);
 }
 
+/* Of a key that has wrapped something: it was there once. A key ring that was configured may be the wrong one. */
+static int gone(const struct cmek_ibm *k, const struct cmek_http_response *resp, const struct cmek_error *failure,
+		struct cmek_error *err)
+{
+	if (strcmp(resp->problem.code, "KEY_NOT_FOUND_ERR") != 0 || k->ring)
+		return cmek_error_set(err, failure->kind, failure->err, "%s", failure->text);
+	return cmek_error_set(err, CMEK_E_KEY_DESTROYED, EKEYREVOKED, "%s: the key was destroyed and purged", failure->text);
+}
+
 /* Unwrap and rewrap ask the same of the key, and differ in what they are answered. */
 static int act_on_blob(struct cmek_ibm *k, const struct cmek_kms_context *ctx, const struct cmek_kms_blob *blob,
 		       const char *what, const char *action, struct cmek_http_response *ret_resp, struct cmek_error *err)
 {
+	struct cmek_error failure = CMEK_ERROR_INIT;
 	struct cmek_secret *body = NULL;
 	int rc = check_origin(k, blob, err);
 
@@ -263,8 +273,11 @@ static int act_on_blob(struct cmek_ibm *k, const struct cmek_kms_context *ctx, c
 		rc = cmek_cloud_begin(&k->cloud, err);
 	if (rc == 0)
 		rc = cmek_ibm_unwrap_request(ctx, blob, &body, err);
-	if (rc == 0)
-		rc = act(k, what, action, body, ret_resp, err);
+	if (rc == 0) {
+		rc = act(k, what, action, body, ret_resp, &failure);
+		if (rc < 0)
+			rc = gone(k, ret_resp, &failure, err);
+	}
 	cmek_secret_free(body);
 	return rc;
 }

@@ -268,6 +268,7 @@ static int ask_metadata(struct cmek_ibm_iam *iam, const char *method, const char
 	static const char what[] = "IBM Cloud, metadata service of this machine";
 	const char *base = cmek_cloud_endpoint(iam->cloud, "metadata_endpoint", NULL, METADATA_URL);
 	int64_t now = cmek_http_time(iam->cloud->http);
+	struct cmek_error failure = CMEK_ERROR_INIT;
 	struct cmek_http_response resp;
 	char url[URL_MAX_BYTES];
 	struct cmek_http_request req = {
@@ -292,7 +293,13 @@ static int ask_metadata(struct cmek_ibm_iam *iam, const char *method, const char
 	if (bearer)
 		req.headers[2] =
 			(struct cmek_http_header){ .name = "Authorization", .secret = bearer, .secret_prefix = "Bearer " };
-	rc = cmek_http_call(iam->cloud->http, &req, &resp, err);
+	rc = cmek_http_call(iam->cloud->http, &req, &resp, &failure);
+	/* No such service here, or it does not give identities. */
+	if (rc < 0 && (resp.status == 404 || (resp.status == 0 && failure.kind == CMEK_E_UNREACHABLE &&
+					      !cmek_cloud_text(iam->cloud, "metadata_endpoint"))))
+		rc = cmek_error_set(err, CMEK_E_EXPIRED, ENOKEY, "this machine has no identity: %s", failure.text);
+	else if (rc < 0)
+		rc = cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
 	if (rc == 0)
 		rc = cmek_cloud_token_reply(&resp, what, "access_token", "expires_in", now, ret_token, ret_expires, err);
 	cmek_http_response_done(&resp);

@@ -108,6 +108,7 @@ static const struct {
 	{ 200, "<html>", NULL, CMEK_E_BAD_FORMAT, EINVAL },
 	{ 400, "{\"__type\":\"DisabledException\"}", NULL, CMEK_E_KEY_DISABLED, EKEYREVOKED },
 	{ 400, "{\"__type\":\"NotFoundException\"}", NULL, CMEK_E_KEY_DESTROYED, EKEYREVOKED },
+	{ 404, "<html>", NULL, CMEK_E_BAD_FORMAT, EPROTO }, /* says nothing of the key */
 	{ 400, "{\"__type\":\"AccessDeniedException\"}", NULL, CMEK_E_DENIED, EACCES },
 	{ 400, "{\"__type\":\"InvalidCiphertextException\"}", NULL, CMEK_E_TAMPERED, EBADMSG },
 	{ 400, "{\"__type\":\"KMSInvalidStateException\"}",

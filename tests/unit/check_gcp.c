@@ -243,6 +243,7 @@ static const struct {
 	{ 403, FAULT("PERMISSION_DENIED", "no"), CMEK_E_DENIED, -EACCES },
 	{ 403, "<html>", CMEK_E_DENIED, -EACCES },
 	{ 404, FAULT("NOT_FOUND", "no"), CMEK_E_NOT_FOUND, -ENOKEY },
+	{ 404, "<html>", CMEK_E_BAD_FORMAT, -EPROTO }, /* says nothing of the key */
 	{ 400, "{\"error\": \"text\", \"error_description\": \"x\\ny\"}", CMEK_E_BAD_FORMAT, -EPROTO },
 	{ 200, "{}", CMEK_E_BAD_FORMAT, -EINVAL },
 	{ 200, "garbage", CMEK_E_BAD_FORMAT, -EINVAL },

@@ -154,6 +154,7 @@ static const struct {
 	{ 400, FAULT("INVALID_FIELD_ERR"), NULL, CMEK_E_TAMPERED, -EBADMSG },
 	{ 403, "<html>", NULL, CMEK_E_DENIED, -EACCES },
 	{ 404, "{\"resources\": [{\"errorMsg\": \"Not Found\"}]}", NULL, CMEK_E_NOT_FOUND, -ENOKEY },
+	{ 404, FAULT("KEY_NOT_FOUND_ERR"), NULL, CMEK_E_KEY_DESTROYED, -EKEYREVOKED }, /* it has wrapped this once */
 	{ 200, "{}", NULL, CMEK_E_BAD_FORMAT, -EINVAL },
 	{ 200, "garbage", NULL, CMEK_E_BAD_FORMAT, -EINVAL },
 };
@@ -214,6 +215,24 @@ START_TEST(a_virtual_server_has_a_profile)
 }
 END_TEST
 
+START_TEST(a_machine_elsewhere_has_no_identity)
+{
+	unsetenv("IBMCLOUD_API_KEY");
+	unsetenv("CREDENTIALS_DIRECTORY");
+	open_key(CRN, "Profile-1");
+	fake_says(&fake, 0, NULL, NULL);
+	ck_assert_int_eq(unwrap(NULL), -ENOKEY);
+	ck_assert_int_eq(err.kind, CMEK_E_EXPIRED);
+	ck_assert_ptr_nonnull(strstr(err.text, "no identity"));
+	fake_says(&fake, 404, NULL, "{}");
+	ck_assert_int_eq(unwrap(NULL), -ENOKEY);
+	ck_assert_int_eq(err.kind, CMEK_E_EXPIRED);
+	fake_says(&fake, 403, NULL, "{}");
+	ck_assert_int_eq(unwrap(NULL), -EACCES);
+	ck_assert_int_eq(err.kind, CMEK_E_DENIED);
+}
+END_TEST
+
 START_TEST(an_instance_only_makes_keys)
 {
 	struct cmek_kms_create how = { .name = "d\"b" };
@@ -252,6 +271,7 @@ int main(void)
 	tcase_add_test(tc, credentials_that_are_not_taken);
 	tcase_add_test(tc, a_profile_is_assumed);
 	tcase_add_test(tc, a_virtual_server_has_a_profile);
+	tcase_add_test(tc, a_machine_elsewhere_has_no_identity);
 	tcase_add_test(tc, an_instance_only_makes_keys);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
