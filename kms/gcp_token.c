@@ -352,6 +352,10 @@ static int by_file(struct cmek_gcp_token *source, const struct cmek_json_at *at,
 		return by_authorized_user(source, at, ret_token, ret_expires, err);
 	if (!strcmp(type, "impersonated_service_account") && !nested)
 		return by_impersonation(source, at, ret_token, ret_expires, err);
+	if (!strcmp(type, "external_account") || !strcmp(type, "external_account_authorized_user"))
+		return cmek_error_set(err, CMEK_E_UNSUPPORTED, EOPNOTSUPP,
+				      "credentials of type '%s' (workload identity federation) are not supported: give those of a "
+				      "service account, or let the machine's metadata server give tokens", type);
 	return cmek_error_set(err, CMEK_E_UNSUPPORTED, EPROTONOSUPPORT,
 			      "credentials of type '%.60s'%s: expected service_account, authorized_user%s", type,
 			      nested ? " as source of others" : "", nested ? "" : " or impersonated_service_account");
@@ -480,6 +484,8 @@ static int fetch_by_file(const struct fetch *f, struct cmek_secret **ret_token, 
 		return rc;
 	at = cmek_json_root(json, f->file);
 	rc = by_file(f->source, &at, false, ret_token, ret_expires, err);
+	if (rc == -EOPNOTSUPP || rc == -EPROTONOSUPPORT)
+		cmek_error_prefix(err, "%s", f->file);
 	json_decref(json);
 	return rc;
 }

@@ -6,35 +6,15 @@
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=../emulator/lib.sh
 . "$HERE/../emulator/lib.sh"
+# shellcheck source=../emulator/service.sh
+. "$HERE/../emulator/service.sh"
 need_cmekfs
 need_root
 need_fuse
 
-# The exit codes of tools/tool.h.
-USAGE=2 DENIED=10 EXPIRED=11 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNREACHABLE=15 THROTTLED=16
-BAD_FORMAT=20 TAMPERED=21 MISMATCH=22
-
 emulator_start
 aws_env
-store=$SHM/store mnt=$T/mnt key=aws-kms://alias/db
-mkdir -p "$mnt"
-
-# refused CODE [MOUNT OPTION]...: the mount fails so, in time, and leaves neither mount nor process.
-refused() {
-	local code=$1 begin=$SECONDS
-	shift
-	expect_code "$code" "$CMEKFS" "$store" "$mnt" "$@"
-	if mounted "$mnt"; then fail "mounted all the same"; fi
-	wait_for 5 ended "$store" || fail "a process is left"
-	[ $((SECONDS - begin)) -le 60 ] || fail "it took $((SECONDS - begin)) s"
-}
-opens() {
-	start_daemon "$store" "$mnt" "$@"
-	[ "$(cat "$mnt/file")" = content ] || fail "the content is not there"
-	stop "$store" "$mnt"
-}
-# asked OPERATION: how often since the log was emptied.
-asked() { emulate log | grep -o "\"operation\": \"$1\"" | wc -l; }
+key=aws-kms://alias/db
 
 say "from nothing to a mount"
 "$CTL" key create "$key"
@@ -131,62 +111,36 @@ fault '{"kind": "expired", "operation": "Decrypt"}'
 refused $EXPIRED
 no_faults
 
-say "what goes wrong on the way"
-fault '{"kind": "throttle", "operation": "Decrypt", "count": 2}'
-fault '{"kind": "internal", "operation": "Decrypt", "count": 1}'
-opens
-fault '{"kind": "status", "status": 503, "operation": "Decrypt", "count": 1, "headers": {"Retry-After": "1"}}'
-opens
-fault '{"kind": "latency", "operation": "Decrypt", "seconds": 1, "count": 1}'
-opens
-printf '[aws]\nattempts = 3\n' >"$CMEKFS_CONFIG"
-fault '{"kind": "throttle", "operation": "Decrypt"}'
-refused $THROTTLED
-expect_text "ThrottlingException" "3 attempts"
-no_faults
-fault '{"kind": "internal", "operation": "Decrypt"}'
-refused $UNREACHABLE
-expect_text "3 attempts"
-no_faults
-for kind in '"reset"' '"close"'; do
-	fault "{\"kind\": $kind, \"operation\": \"Decrypt\"}"
-	refused $UNREACHABLE
-	no_faults
-done
-fault '{"kind": "garbage", "operation": "Decrypt"}'
-refused $BAD_FORMAT
-no_faults
-fault '{"kind": "huge", "operation": "Decrypt", "bytes": 10000000}'
-refused $BAD_FORMAT
-no_faults
+faults_of_a_service Decrypt ThrottlingException '"code", "code": "InvalidCiphertextException"'
+say "what AWS may answer besides"
 fault '{"kind": "wrong_key", "operation": "Decrypt"}'
 refused $TAMPERED
 expect_text "asked of $arn, and .*0000 has answered"
 no_faults
-fault '{"kind": "short_plaintext", "operation": "Decrypt"}'
-refused $BAD_FORMAT
-no_faults
-fault '{"kind": "wrong_plaintext", "operation": "Decrypt"}'
-refused $TAMPERED
-no_faults
-fault '{"kind": "code", "code": "InvalidCiphertextException", "operation": "Decrypt"}'
-refused $TAMPERED
-no_faults
+# code CODE EXIT TEXT
+code() {
+	fault "{\"kind\": \"code\", \"code\": \"$1\", \"operation\": \"Decrypt\"}"
+	refused "$2"
+	expect_text "$1" "$3"
+	no_faults
+}
+code IncorrectKeyException $TAMPERED "try: find out who changed it"
+code InvalidKeyUsageException $UNSUPPORTED "try: use a version"
+code LimitExceededException $LIMIT "$arn"
+code NotFoundException $KEY_DESTROYED "has been deleted, or its name was changed"
+code DisabledException $KEY_DISABLED "try: 'cmekctl key enable"
+code ValidationException $USAGE "$arn"
+code UnknownExceptionOfTomorrow $BAD_FORMAT "try: check the endpoint"
+kms_says "attempts = 2"
+code DependencyTimeoutException $UNREACHABLE "2 attempts"
+code KeyUnavailableException $UNREACHABLE "2 attempts"
+kms_says "attempts = 5"
+expect_code $NOT_FOUND "$CTL" key describe aws-kms://alias/none
+expect_text "NotFoundException"
+moved_blobs "$arn" "$(second=aws-kms://alias/second && "$CTL" key create $second >/dev/null && "$CTL" key describe --json $second |
+	sed -n 's/^  "key": "\(.*\)",$/\1/p')"
 
-say "a KMS that is slow, or gone"
-printf '[kms]\ndeadline = 3s\n' >"$CMEKFS_CONFIG"
-fault '{"kind": "latency", "operation": "Decrypt", "seconds": 600}'
-refused $UNREACHABLE
-expect_text "no answer from $EMU_HTTP"
-no_faults
-fault '{"kind": "drip", "operation": "Decrypt", "seconds": 1}'
-refused $UNREACHABLE
-no_faults
-printf '[kms]\ndeadline = 60s\n' >"$CMEKFS_CONFIG"
-fault '{"kind": "status", "status": 429, "operation": "Decrypt", "headers": {"Retry-After": "100"}}'
-refused $THROTTLED
-expect_text "no time left"
-no_faults
+say "a KMS that is gone"
 AWS_ENDPOINT_URL=http://127.0.0.1:1 refused $UNREACHABLE
 : >"$CMEKFS_CONFIG"
 

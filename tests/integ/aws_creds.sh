@@ -9,9 +9,6 @@ need_cmekfs
 need_root
 need_fuse
 
-# The exit codes of tools/tool.h.
-USAGE=2 DENIED=10 EXPIRED=11 UNSUPPORTED=23
-
 emulator_start
 aws_env
 store=$SHM/store mnt=$T/mnt key=aws-kms://alias/db

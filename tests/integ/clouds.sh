@@ -39,7 +39,6 @@ refused() {
 	expect_code "$1" "$CMEKFS" "$store" "$mnt" "${@:2}"
 	wait_for 30 ended "$store" || fail "a process is left"
 }
-asked() { emulate log | grep -o "\"operation\": \"$1\"" | wc -l; }
 
 start_daemon "$store" "$mnt"
 echo content >"$mnt/file"

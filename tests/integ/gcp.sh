@@ -6,38 +6,20 @@
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=../emulator/lib.sh
 . "$HERE/../emulator/lib.sh"
+# shellcheck source=../emulator/service.sh
+. "$HERE/../emulator/service.sh"
 need_cmekfs
 need_root
 need_fuse
-
-# The exit codes of tools/tool.h.
-USAGE=2 NOT_FOUND=3 EXISTS=4 DENIED=10 EXPIRED=11 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNREACHABLE=15
-THROTTLED=16 BAD_FORMAT=20 TAMPERED=21 UNSUPPORTED=23
 
 emulator_start
 gcp_env
 name=projects/p1/locations/europe-west3/keyRings/r1/cryptoKeys/db
 key=gcp-kms://$name
 admin=admin@p1.iam.gserviceaccount.com
-store=$SHM/store mnt=$T/mnt
-mkdir -p "$mnt"
 
-# refused CODE [MOUNT OPTION]...: the mount fails so, and leaves neither mount nor process.
-refused() {
-	local code=$1
-	shift
-	expect_code "$code" "$CMEKFS" "$store" "$mnt" "$@"
-	if mounted "$mnt"; then fail "mounted all the same"; fi
-	wait_for 30 ended "$store" || fail "a process is left"
-}
-opens() {
-	start_daemon "$store" "$mnt" "$@"
-	[ "$(cat "$mnt/file")" = content ] || fail "the content is not there"
-	stop "$store" "$mnt"
-}
 ctl() { "$CTL" key "$@"; }
 ctl_code() { expect_code "$1" "$CTL" key "${@:2}"; }
-asked() { emulate log | grep -o "\"operation\": \"$1\"" | wc -l; }
 as() { emulate log | grep -q "\"operation\": \"decrypt\", \"status\": 200, \"who\": \"$1\"" || fail "not as $1: $(emulate log)"; }
 
 say "from nothing to a mount"
@@ -114,11 +96,6 @@ refused 5
 no_faults
 opens
 
-say "what does not decrypt was changed, or is another volume's"
-fault '{"kind": "code", "code": "INVALID_ARGUMENT", "message": "Decryption failed: verify that name refers to the correct CryptoKey.", "operation": "decrypt"}'
-refused $TAMPERED
-no_faults
-
 say "not permitted"
 emulate gcp "{\"grant\": \"$admin\", \"permissions\": [\"cloudkms.cryptoKeyVersions.useToDecrypt\"]}" >/dev/null
 opens
@@ -133,12 +110,9 @@ refused $DENIED
 expect_text "useToDecrypt" "HTTP 403"
 emulate gcp "{\"grant\": \"$admin\", \"permissions\": null}" >/dev/null
 
-say "what goes wrong on the way"
-fault '{"kind": "throttle", "operation": "decrypt", "count": 2}'
-fault '{"kind": "internal", "operation": "decrypt", "count": 1}'
+faults_of_a_service decrypt RESOURCE_EXHAUSTED '"code", "code": "INVALID_ARGUMENT", "message": "Decryption failed"'
+say "what Google Cloud may answer besides"
 fault '{"kind": "unavailable", "operation": "decrypt", "count": 1}'
-opens
-fault '{"kind": "expired", "operation": "decrypt", "count": 1}'
 opens
 fault '{"kind": "wrong_crc", "operation": "decrypt", "count": 2}'
 opens
@@ -158,30 +132,9 @@ fault '{"kind": "wrong_key", "operation": "encrypt"}'
 expect_code $TAMPERED "$MKFS" --key "$key" "$SHM/none"
 expect_text "another key answered"
 no_faults
-# code, then kinds of faults that last.
-lasting() {
-	local code=$1 kind
-	shift
-	for kind; do
-		fault "{\"kind\": $kind, \"operation\": \"decrypt\"}"
-		refused "$code"
-		no_faults
-	done
-}
-sed -i 's/^attempts.*/attempts = 2/' "$CMEKFS_CONFIG"
-lasting $THROTTLED '"throttle"'
-expect_text "RESOURCE_EXHAUSTED" "2 attempts"
-lasting $UNREACHABLE '"internal"' '"unavailable"' '"reset"' '"close"'
-lasting $EXPIRED '"expired"'
-lasting $BAD_FORMAT '"garbage"' '"huge", "bytes": 10000000' '"short_plaintext"'
-lasting $TAMPERED '"wrong_plaintext"'
-lasting $UNREACHABLE '"status", "status": 502, "body": "<html>"'
-sed -i 's/^attempts.*/&\ndeadline = 2/' "$CMEKFS_CONFIG"
-begin=$SECONDS
-lasting $UNREACHABLE '"latency", "seconds": 30'
-[ $((SECONDS - begin)) -lt 25 ] || fail "the deadline of 2 s was not kept: $((SECONDS - begin)) s"
-sed -i '/^deadline/d' "$CMEKFS_CONFIG"
-opens
+ctl create "$name-2" >/dev/null
+moved_blobs "$key" "$name-2"
+tls_of_a_service
 
 say "credentials: the machine's own"
 sed -i '/^credentials_file/d' "$CMEKFS_CONFIG"
@@ -218,6 +171,7 @@ echo '{"type": "external_account"}' >"$T/external.json"
 chmod 600 "$T/bad.json" "$T/external.json"
 GOOGLE_APPLICATION_CREDENTIALS=$T/bad.json refused $BAD_FORMAT
 GOOGLE_APPLICATION_CREDENTIALS=$T/external.json refused $UNSUPPORTED
+expect_text "external.json: .*workload identity federation.* not supported: give those of a service account"
 GOOGLE_APPLICATION_CREDENTIALS=$T/none.json refused $EXPIRED
 expect_text "none.json"
 

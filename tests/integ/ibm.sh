@@ -6,39 +6,22 @@
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=../emulator/lib.sh
 . "$HERE/../emulator/lib.sh"
+# shellcheck source=../emulator/service.sh
+. "$HERE/../emulator/service.sh"
 need_cmekfs
 need_root
 need_fuse
 
-# The exit codes of tools/tool.h.
-USAGE=2 NOT_FOUND=3 BUSY=5 DENIED=10 EXPIRED=11 KEY_DISABLED=12 PENDING_DELETION=13 KEY_DESTROYED=14 UNREACHABLE=15
-THROTTLED=16 BAD_FORMAT=20 TAMPERED=21
-
 emulator_start
 ibm_env
-store=$SHM/store mnt=$T/mnt
-mkdir -p "$mnt"
 instance=8e19aaff-df40-4623-bef2-86cb19a9d8bd account=0123456789abcdef0123456789abcdef
 # new_key [MORE]: the CRN of a key that is there.
 new_key() {
 	emulate ibm "{\"key\": {\"instance\": \"$instance\", \"account\": \"$account\", \"region\": \"eu-de\" $*}}" |
 		sed 's/.*"crn": "\([^"]*\)".*/\1/'
 }
-refused() {
-	local code=$1
-	shift
-	expect_code "$code" "$CMEKFS" "$store" "$mnt" "$@"
-	if mounted "$mnt"; then fail "mounted all the same"; fi
-	wait_for 30 ended "$store" || fail "a process is left"
-}
-opens() {
-	start_daemon "$store" "$mnt" "$@"
-	[ "$(cat "$mnt/file")" = content ] || fail "the content is not there"
-	stop "$store" "$mnt"
-}
 ctl() { "$CTL" key "$@"; }
 ctl_code() { expect_code "$1" "$CTL" key "${@:2}"; }
-asked() { emulate log | grep -o "\"operation\": \"$1\"" | wc -l; }
 as() { emulate log | grep -q "\"operation\": \"unwrap\", \"status\": 200, \"who\": \"$1\"" || fail "not as $1: $(emulate log)"; }
 clock() { emulate clock "{\"offset\": $1}" >/dev/null; }
 
@@ -167,40 +150,16 @@ opens
 ctl_code $DENIED disable "$crn"
 emulate ibm '{"roles": "iam-ServiceId-admin", "are": null}' >/dev/null
 
-say "what goes wrong on the way"
-fault '{"kind": "throttle", "operation": "unwrap", "count": 2}'
-fault '{"kind": "internal", "operation": "unwrap", "count": 1}'
+faults_of_a_service unwrap "Too Many Requests|HTTP 429" '"code", "status": 422, "code": "UNPROCESSABLE_CIPHERTEXT_ERR"'
+say "what Key Protect may answer besides"
 fault '{"kind": "unavailable", "operation": "unwrap", "count": 1}'
 opens
-fault '{"kind": "expired", "operation": "unwrap", "count": 1}'
-opens
-sed -i 's/^attempts.*/attempts = 2/' "$CMEKFS_CONFIG"
-# lasting CODE KIND...: faults that last.
-lasting() {
-	local code=$1 kind
-	shift
-	for kind; do
-		fault "{\"kind\": $kind, \"operation\": \"unwrap\"}"
-		refused "$code"
-		no_faults
-	done
-}
-lasting $THROTTLED '"throttle"'
-expect_text "2 attempts"
-lasting $UNREACHABLE '"internal"' '"unavailable"' '"reset"' '"close"'
-lasting $EXPIRED '"expired"'
-lasting $BAD_FORMAT '"garbage"' '"huge", "bytes": 10000000' '"short_plaintext"'
-lasting $TAMPERED '"wrong_plaintext"' '"code", "status": 422, "code": "UNPROCESSABLE_CIPHERTEXT_ERR"'
 fault '{"kind": "wrong_key", "operation": "metadata"}'
 ctl_code $TAMPERED describe "$crn"
 expect_text "another key answered"
 no_faults
-sed -i 's/^attempts.*/&\ndeadline = 2/' "$CMEKFS_CONFIG"
-begin=$SECONDS
-lasting $UNREACHABLE '"latency", "seconds": 30'
-[ $((SECONDS - begin)) -lt 25 ] || fail "the deadline of 2 s was not kept: $((SECONDS - begin)) s"
-sed -i '/^deadline/d' "$CMEKFS_CONFIG"
-opens
+moved_blobs "$crn" "$(new_key)"
+tls_of_a_service
 
 say "an API key"
 IBMCLOUD_API_KEY=unknown refused $EXPIRED
@@ -254,6 +213,12 @@ clock $((40 * 86400))
 emulate ibm "{\"change\": \"$crn\", \"deleted\": $(($(date +%s) - 40 * 86400))}" >/dev/null
 refused $KEY_DESTROYED
 expect_text "could be restored until"
+# And purged: nothing of it is left to be found.
+emulate ibm "{\"change\": \"$crn\", \"deleted\": $(($(date +%s) - 100 * 86400))}" >/dev/null
+refused $KEY_DESTROYED
+expect_text "KEY_NOT_FOUND_ERR" "destroyed and purged"
+ctl_code $NOT_FOUND describe "$crn"
+emulate ibm "{\"change\": \"$crn\", \"deleted\": $(($(date +%s) - 40 * 86400))}" >/dev/null
 clock 0
 ctl describe "$crn" >"$T/out"
 expect_text "state: +destroyed"
