@@ -226,6 +226,17 @@ mkimage() {
 	mount -o "loop,$options" "$image" "$dir" || skip "no loop device, or no $fs in this kernel"
 }
 
+# own_mounts: the script goes on in a mount namespace of its own (it is started anew there). Copies of other tests' mounts
+# would keep their file systems from ending, so those go first.
+own_mounts() {
+	local point
+	need unshare findmnt
+	[ -n "${CMEK_OWN_MOUNTS:-}" ] || CMEK_OWN_MOUNTS=1 exec unshare -m bash "$0"
+	findmnt -rno TARGET -t fuse.cmekfs,fuse.gocryptfs | while read -r point; do
+		umount -l "$(printf '%b' "$point")" || true
+	done
+}
+
 # What a mount consists of (cmekfs).
 # supervisor_pid STORE: the process that the others descend from.
 supervisor_pid() {

@@ -7,8 +7,7 @@
 need_cmekfs
 need_root
 need_fuse
-need unshare findmnt
-[ -n "${CMEK_OWN_MOUNTS:-}" ] || CMEK_OWN_MOUNTS=1 exec unshare -m bash "$0"
+own_mounts
 
 mkdir "$T/helper"
 ln -s "$(command -v "$CMEKFS")" "$T/helper/mount.cmekfs"
