@@ -29,6 +29,7 @@ static const uint64_t daemon_caps = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT
 				    BIT(CAP_FSETID) | BIT(CAP_SETUID) | BIT(CAP_SETGID) | BIT(CAP_MKNOD) |
 				    BIT(CAP_SETFCAP) | BIT(CAP_IPC_LOCK);
 static const uint64_t agent_caps = BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_IPC_LOCK);
+static const uint64_t auditor_caps = BIT(CAP_DAC_OVERRIDE);
 
 /* Leaves only `keep` of what the process has, in all sets. */
 static int drop_caps(uint64_t keep, struct cmek_error *err)
@@ -174,4 +175,11 @@ int cmek_confine_daemon(struct cmek_error *err)
 int cmek_confine_agent(struct cmek_error *err)
 {
 	return drop_caps(agent_caps, err);
+}
+
+int cmek_confine_auditor(struct cmek_error *err)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return cmek_error_sys(err, errno, "giving up new privileges");
+	return drop_caps(auditor_caps, err);
 }

@@ -19,4 +19,7 @@ int cmek_confine_daemon(struct cmek_error *err);
 /* For the KMS agent, which talks to the network: no capabilities but to read credentials and to lock memory. */
 int cmek_confine_agent(struct cmek_error *err);
 
+/* For the auditor: no new privileges, no capabilities but to write a log wherever it is. */
+int cmek_confine_auditor(struct cmek_error *err);
+
 #endif

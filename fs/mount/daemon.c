@@ -77,6 +77,8 @@ static int open_store(struct daemon *d, struct cmek_error *err)
 		cmek_error_prefix(err, "%s", d->opts->store);
 		return rc;
 	}
+	memcpy(d->volume, cmek_volhdr_store_header(d->header)->uuid, sizeof(d->volume));
+	memcpy(d->label, cmek_volhdr_store_header(d->header)->label, sizeof(d->label));
 	if (cmek_volhdr_store_header(d->header)->read_only_for && !d->read_only) {
 		cmek_log(CMEK_LOG_WARNING, "the volume has features this version can only read (%s): mounting read-only",
 			 cmek_volhdr_store_header(d->header)->read_only_for);
@@ -140,7 +142,8 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 {
 	static struct cmek_log_limit limit;
 
-	(void)arg;
+	if (error == -EBADMSG && node != 0)
+		cmek_event_unauthentic(arg, node, UINT64_MAX, "write");
 	cmek_log_limited(&limit, CMEK_LOG_ERROR, "node %" PRIu64 ": %s: %s", node, what,
 			 error == -EBADMSG ? "does not authenticate" : strerror(error < 0 ? -error : error));
 }
@@ -158,6 +161,11 @@ static void host_failed(void *arg)
 	struct daemon *d = arg;
 
 	cmek_tree_set_read_only(d->tree);
+}
+
+static void on_unauthentic(void *arg, uint64_t node, uint64_t offset, const char *what)
+{
+	cmek_event_unauthentic(arg, node, offset, what);
 }
 
 static void on_up(void *arg)
@@ -276,6 +284,7 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		.allow_root = d->opts->allow_root,
 		.max_threads = d->opts->max_threads,
 		.up = on_up,
+		.unauthentic = on_unauthentic,
 		.arg = d,
 	};
 	int fd, rc;
@@ -286,6 +295,9 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	if (rc != 0)
 		return rc;
 	d->store_fd = -1;
+	rc = cmek_events_start(d, err);
+	if (rc != 0)
+		return rc;
 	rc = cmek_content_new(d->ring, &host, &content_params, &d->content, err);
 	if (rc != 0)
 		return rc;
@@ -354,6 +366,7 @@ static int finish(struct daemon *d, struct cmek_error *err)
 	if (rc != 0)
 		rc = cmek_error_sys(err, -rc, "writing the last changes to the store");
 	cmek_overlay_free(d->overlay);
+	cmek_events_stop(d);
 	cmek_tree_free(d->tree);
 	cmek_keyring_free(d->ring);
 	cmek_slot_done(&d->renewed);
@@ -373,7 +386,8 @@ static int receive_device(struct daemon *d, int *ret_fd, struct cmek_error *err)
 	struct cmek_message msg = { .type = CMEK_MSG_UNLOCKED, .pid = getpid(), .read_only = d->read_only };
 	int fd = -1, rc;
 
-	memcpy(msg.volume, cmek_volhdr_store_header(d->header)->uuid, sizeof(msg.volume));
+	memcpy(msg.volume, d->volume, sizeof(msg.volume));
+	memcpy(msg.label, d->label, sizeof(msg.label));
 	rc = cmek_message_send(d->supervisor, &msg, -1);
 	if (rc == 0)
 		rc = cmek_message_receive(d->supervisor, &msg, &fd);
@@ -393,13 +407,14 @@ static int receive_device(struct daemon *d, int *ret_fd, struct cmek_error *err)
 	return cmek_error_sys(err, -rc, "waiting for the mount");
 }
 
-int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int agent)
+int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int agent, int audit)
 {
-	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .store_fd = -1, .meta_fd = -1,
+	struct daemon d = { .opts = opts, .supervisor = supervisor, .agent = agent, .audit = audit, .store_fd = -1, .meta_fd = -1,
 			    .control_fd = -1, .since = (int64_t)time(NULL),
 			    .agent_lock = PTHREAD_MUTEX_INITIALIZER, .life_lock = PTHREAD_MUTEX_INITIALIZER,
 			    .state_lock = PTHREAD_MUTEX_INITIALIZER,
-			    .header_lock = PTHREAD_MUTEX_INITIALIZER };
+			    .header_lock = PTHREAD_MUTEX_INITIALIZER,
+			    .notes = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER } };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	int device_fd = -1, rc, last;
 
@@ -432,6 +447,7 @@ int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int age
 	if (rc != 0)
 		(void)cmek_message_tell(d.supervisor, CMEK_MSG_FAILED, &err); /* nobody else to tell */
 	(void)close(d.agent);
+	(void)close(d.audit);
 	(void)close(d.supervisor);
 	return rc;
 }

@@ -10,6 +10,7 @@
 
 #include "fs/content/content.h"
 #include "fs/mount/agent.h"
+#include "fs/mount/auditor.h"
 #include "fs/mount/control.h"
 #include "fs/mount/opts.h"
 #include "fs/mount/reencrypt.h"
@@ -28,10 +29,33 @@ enum cmek_lock_state {
 	CMEK_LOCKED,   /* no keys, no plaintext */
 };
 
+/* Failed authentications that were met, for the thread of events.c. */
+#define EVENT_NOTES_MAX 16
+struct event_note {
+	uint64_t node, offset; /* offset: as in struct cmek_mount_event */
+	const char *what;      /* the request; a constant */
+};
+struct event_notes {
+	pthread_t thread;
+	bool started;
+	/* lock: the rest. Short, and innermost */
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool stopping;
+	struct event_note notes[EVENT_NOTES_MAX];
+	unsigned n;
+	int64_t minute_s; /* when this minute began */
+	unsigned n_minute;
+	uint64_t left_out;
+};
+
 struct daemon {
 	/* constant once requests are served, but for what the lock below guards */
 	const struct cmek_mount_opts *opts;
 	int supervisor, agent;
+	int audit; /* to who writes the audit log */
+	uint8_t volume[16];
+	char label[CMEK_LABEL_MAX + 1];
 	int store_fd, meta_fd;
 	int control_fd; /* the control socket until somebody serves it, -1: there is none */
 	char store_path[PATH_MAX];
@@ -45,6 +69,7 @@ struct daemon {
 	struct cmek_control *control;
 	struct cmek_watcher *watcher; /* NULL: none */
 	struct cmek_reencrypt *reencrypt; /* NULL: a mount that may not, or should not, write so much */
+	struct event_notes notes;
 	pthread_t listener;
 	bool listening;
 	atomic_bool ending; /* the session is over: what the listener hears is of no interest */
@@ -111,6 +136,16 @@ int cmek_daemon_try_slots(struct daemon *d, struct cmek_volhdr_store *header, co
  * store_fd (borrowed); forgets it either way. What goes wrong is logged: the slot is as good as before.
  */
 void cmek_daemon_renew(struct daemon *d, int store_fd);
+
+/* events.c: an event of this volume, to be filled further; then cmek_auditor_tell(d->audit). */
+void cmek_event_init(const struct daemon *d, enum cmek_mount_event_type type, struct cmek_mount_event *ret_event);
+/* One with a reason ("" = none), done or (failure set) failed. */
+void cmek_event_tell(const struct daemon *d, enum cmek_mount_event_type type, const char *reason,
+		     const struct cmek_error *failure);
+/* Something stored of this node failed authentication. Any thread, under any lock; what: a constant. */
+void cmek_event_unauthentic(struct daemon *d, uint64_t node, uint64_t offset, const char *what);
+int cmek_events_start(struct daemon *d, struct cmek_error *err);
+void cmek_events_stop(struct daemon *d); /* while there is a tree; not started: fine */
 
 /* watcher.c: the thread of the key watch (so: after the last fork). Stop closes the conversation with the agent. */
 struct cmek_watcher;

@@ -134,6 +134,14 @@ static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, st
 	return 0;
 }
 
+/* done: there was nothing to do. */
+static void tell_end(const struct daemon *d, bool done, enum cmek_mount_event_type type, const char *reason, int rc,
+		     const struct cmek_error *err)
+{
+	if (!done)
+		cmek_event_tell(d, type, reason, rc != 0 ? err : NULL);
+}
+
 static int ending(struct cmek_error *err)
 {
 	return cmek_error_set(err, CMEK_E_BUSY, ESHUTDOWN, "the mount is ending");
@@ -141,13 +149,16 @@ static int ending(struct cmek_error *err)
 
 int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
 {
+	bool done;
 	int rc = 0;
 
 	(void)pthread_mutex_lock(&d->life_lock);
+	done = d->lock_state == CMEK_LOCKED || atomic_load(&d->ending);
 	if (atomic_load(&d->ending))
 		rc = ending(err);
-	else if (d->lock_state != CMEK_LOCKED)
+	else if (!done)
 		rc = lock_now(d, reason, timeout_s, err);
+	tell_end(d, done, CMEK_EVENT_LOCKED, reason, rc, err);
 	(void)pthread_mutex_unlock(&d->life_lock);
 	return rc;
 }
@@ -251,15 +262,18 @@ static int undrain(struct daemon *d, struct cmek_error *err)
 
 int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err)
 {
+	bool done;
 	int rc = 0;
 
 	(void)pthread_mutex_lock(&d->life_lock);
+	done = d->lock_state == CMEK_UNLOCKED || atomic_load(&d->ending);
 	if (atomic_load(&d->ending))
 		rc = ending(err);
 	else if (d->lock_state == CMEK_LOCKED)
 		rc = unlock_now(d, err);
-	else if (d->lock_state == CMEK_DRAINING)
+	else if (!done)
 		rc = undrain(d, err);
+	tell_end(d, done, CMEK_EVENT_UNLOCKED, "", rc, err);
 	(void)pthread_mutex_unlock(&d->life_lock);
 	return rc;
 }
@@ -291,6 +305,7 @@ static int refuse_now(struct daemon *d, const char *reason, unsigned timeout_s, 
 			 strerror(-rc));
 	set_refuses_writes(d, reason);
 	cmek_log(CMEK_LOG_NOTICE, "the volume is read-only: %s", reason);
+	cmek_event_tell(d, CMEK_EVENT_READ_ONLY, reason, NULL);
 	return 0;
 }
 
@@ -318,6 +333,7 @@ void cmek_daemon_allow_writes(struct daemon *d)
 		cmek_gate_set(gate, CMEK_GATE_OPEN);
 		cmek_reencrypt_release(d->reencrypt);
 		cmek_log(CMEK_LOG_NOTICE, "the volume can be written again");
+		cmek_event_tell(d, CMEK_EVENT_READ_WRITE, "", NULL);
 	}
 	(void)pthread_mutex_unlock(&d->life_lock);
 }

@@ -89,6 +89,7 @@ int cmek_message_receive(int sock, struct cmek_message *ret_msg, int *ret_fd)
 		return n == 0 ? -EPIPE : -EBADMSG;
 	}
 	msg.error.text[sizeof(msg.error.text) - 1] = '\0';
+	msg.label[sizeof(msg.label) - 1] = '\0';
 	*ret_msg = msg;
 	if (ret_fd)
 		*ret_fd = fd;

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "fs/volume/volhdr.h"
 
 /*
  * What the processes of a mount say to each other over their socket pairs (SOCK_SEQPACKET, so that a message arrives
@@ -28,6 +29,7 @@ struct cmek_message {
 	int32_t pid;       /* the sender */
 	int32_t read_only; /* UNLOCKED: the volume may only be mounted so */
 	uint8_t volume[16]; /* UNLOCKED: its UUID */
+	char label[CMEK_LABEL_MAX + 1]; /* UNLOCKED: its label */
 	struct cmek_error error;
 };
 

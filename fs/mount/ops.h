@@ -25,6 +25,9 @@ struct cmek_ops {
 	pthread_key_t read_buffer;
 	struct cmek_wire wire;
 	struct fuse_session *session; /* for notes to the kernel */
+	/* Something stored failed authentication, see struct cmek_reply_site; may be NULL */
+	void (*unauthentic)(void *arg, uint64_t node, uint64_t offset, const char *what);
+	void *unauthentic_arg;
 	struct cmek_seeks *seeks; /* ops_space.c; NULL: the kernel has no data that we don't know of */
 };
 

@@ -255,7 +255,7 @@ static void list(fuse_req_t req, fuse_ino_t node, size_t size, off_t off, bool p
 	if (l.buf)
 		rc = cmek_tree_readdir(ops->tree, node, (uint64_t)off, plus, emit, &l, &n_bad);
 	if (n_bad > 0)
-		cmek_reply_log_bad_entries(node, n_bad);
+		cmek_reply_log_bad_entries(req, node, n_bad);
 	/* What was listed before an error is delivered; the next call meets the error again. */
 	if (rc != 0 && l.used == 0)
 		cmek_reply_status(req, rc, &site);

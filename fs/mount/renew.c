@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -54,6 +55,19 @@ static int write_renewed(struct daemon *d, struct cmek_volhdr_store *header, str
 	return rc;
 }
 
+static void tell(const struct daemon *d, const struct cmek_error *failure)
+{
+	struct cmek_mount_event event;
+
+	cmek_event_init(d, CMEK_EVENT_SLOT_REWRAP, &event);
+	event.slot = (int32_t)d->renewed.id;
+	(void)snprintf(event.key, sizeof(event.key), "%s", d->renewed.resolved);
+	(void)snprintf(event.version, sizeof(event.version), "%s", d->renewed.version);
+	if (failure)
+		event.failure = failure->kind;
+	cmek_auditor_tell(d->audit, &event);
+}
+
 void cmek_daemon_renew(struct daemon *d, int store_fd)
 {
 	struct cmek_volhdr_store *header = NULL;
@@ -73,6 +87,7 @@ void cmek_daemon_renew(struct daemon *d, int store_fd)
 	}
 	cmek_volhdr_store_close(header);
 	(void)pthread_mutex_unlock(&d->header_lock);
+	tell(d, rc == 0 ? NULL : &err);
 	if (rc == 0)
 		cmek_log(CMEK_LOG_NOTICE, "key slot %u is now wrapped under version %s of its key", d->renewed.id,
 			 d->renewed.version);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "fs/mount/ops.h"
 #include "fs/mount/reply.h"
 
 /*
@@ -79,11 +80,21 @@ static const char *eio_cause(int error)
 	}
 }
 
+static void tell_unauthentic(fuse_req_t req, uint64_t node, uint64_t offset, const char *what)
+{
+	const struct cmek_ops *ops = cmek_ops_of(req);
+
+	if (ops->unauthentic)
+		ops->unauthentic(ops->unauthentic_arg, node, offset, what);
+}
+
 void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *site)
 {
 	static struct cmek_log_limit limit;
 	int user = cmek_reply_user_errno(error);
 
+	if (error == -EBADMSG)
+		tell_unauthentic(req, site->node, site->offset, site->what);
 	if (user == EIO && site->offset != UINT64_MAX)
 		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: node %" PRIu64 ", byte %" PRIu64 ": %s", site->what, site->node,
 				 site->offset, eio_cause(error));
@@ -93,10 +104,11 @@ void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *
 	(void)fuse_reply_err(req, user); /* fails only when the asker is gone */
 }
 
-void cmek_reply_log_bad_entries(uint64_t node, unsigned n)
+void cmek_reply_log_bad_entries(fuse_req_t req, uint64_t node, unsigned n)
 {
 	static struct cmek_log_limit limit;
 
+	tell_unauthentic(req, node, UINT64_MAX, "readdir");
 	cmek_log_limited(&limit, CMEK_LOG_ERROR, "readdir: node %" PRIu64 ": left out %u entries that do not authenticate", node,
 			 n);
 }

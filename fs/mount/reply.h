@@ -32,10 +32,10 @@ struct cmek_reply_site {
 	uint64_t offset;
 };
 
-/* 0 or an error; errors that a user sees as EIO are logged, a few a second. */
+/* 0 or an error; errors that a user sees as EIO are logged, a few a second; the session is told of what is unauthentic. */
 void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *site);
 /* Entries of a directory that a listing left out because they fail authentication: a log line. */
-void cmek_reply_log_bad_entries(uint64_t node, unsigned n);
+void cmek_reply_log_bad_entries(fuse_req_t req, uint64_t node, unsigned n);
 /* A store file's length was not that of its sealed size. */
 void cmek_reply_log_size(uint64_t node, bool mended);
 /* The kernel shall not ask this again. */

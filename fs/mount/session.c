@@ -190,6 +190,8 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	if (rc != 0)
 		goto out;
 	session->ops.session = session->fuse;
+	session->ops.unauthentic = params->unauthentic;
+	session->ops.unauthentic_arg = params->arg;
 	session->device_fd = device_fd;
 	device_fd = -1;
 	rc = params->writeback ? cmek_ops_seeks_start(&session->ops) : 0;

@@ -18,6 +18,8 @@ struct cmek_session_params {
 	unsigned max_threads; /* 0 = 10 */
 	/* The kernel was answered: the mount works. Called once, from a serving thread. */
 	void (*up)(void *arg);
+	/* Something stored failed authentication: see struct cmek_reply_site. From serving threads. */
+	void (*unauthentic)(void *arg, uint64_t node, uint64_t offset, const char *what);
 	void *arg;
 };
 

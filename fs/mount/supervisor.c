@@ -20,6 +20,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "fs/mount/agent.h"
+#include "fs/mount/auditor.h"
 #include "fs/mount/confine.h"
 #include "fs/mount/daemon.h"
 #include "fs/mount/message.h"
@@ -46,7 +47,11 @@ struct supervisor {
 	int signals;  /* signalfd */
 	int daemon_socket;
 	int log_pipe; /* what daemon and agent say on standard error; -1: it is ours, in the foreground */
-	pid_t daemon, agent, unmounter;
+	int audit; /* to the auditor */
+	pid_t daemon, agent, auditor, unmounter;
+	uint8_t volume[16]; /* known once it is unlocked, as is the label */
+	char label[CMEK_LABEL_MAX + 1];
+	bool was_mounted;
 	int daemon_status;
 	struct cmek_mountpoint mount;
 	int control_dir; /* -1: there is no control socket */
@@ -146,6 +151,7 @@ static void agent_answered(void *arg)
 struct plumbing {
 	int daemon[2]; /* 0: ours */
 	int agent[2];  /* 0: the daemon's */
+	int audit[2];  /* 0: the auditor's, 1: ours and the daemon's */
 	int log[2];    /* 0: ours */
 };
 
@@ -157,6 +163,8 @@ static int open_plumbing(struct plumbing *p, bool with_log, struct cmek_error *e
 	rc = cmek_message_pair(p->daemon);
 	if (rc == 0)
 		rc = cmek_message_pair(p->agent);
+	if (rc == 0)
+		rc = cmek_message_pair(p->audit);
 	if (rc == 0 && with_log && pipe2(p->log, O_CLOEXEC | O_NONBLOCK) != 0)
 		rc = -errno;
 	return rc == 0 ? 0 : cmek_error_sys(err, -rc, "starting the mount's processes");
@@ -169,6 +177,7 @@ static void close_plumbing(struct plumbing *p)
 	for (i = 0; i < 2; i++) {
 		close_fd(&p->daemon[i]);
 		close_fd(&p->agent[i]);
+		close_fd(&p->audit[i]);
 		close_fd(&p->log[i]);
 	}
 }
@@ -185,6 +194,8 @@ static pid_t fork_agent(struct supervisor *s, struct plumbing *p, const struct c
 	close_fd(&p->daemon[0]);
 	close_fd(&p->daemon[1]);
 	close_fd(&p->agent[0]);
+	close_fd(&p->audit[0]);
+	close_fd(&p->audit[1]);
 	close_fd(&p->log[0]);
 	close_fd(&s->signals);
 	close_fd(&s->ready);
@@ -196,9 +207,8 @@ static pid_t fork_agent(struct supervisor *s, struct plumbing *p, const struct c
 	_exit(rc == 0 ? 0 : 1);
 }
 
-static pid_t fork_daemon(struct supervisor *s, const struct plumbing *p)
+static pid_t fork_auditor(struct supervisor *s, const struct plumbing *p)
 {
-	const int keep[] = { p->daemon[1], p->agent[0] };
 	pid_t pid = fork();
 
 	if (pid != 0)
@@ -209,14 +219,37 @@ static pid_t fork_daemon(struct supervisor *s, const struct plumbing *p)
 	redirect_stdio(p->log[1]);
 	if (p->log[1] >= 0)
 		cmek_log_to_relay(s->opts->log_level);
-	close_inherited(keep, 2);
+	close_inherited(&p->audit[0], 1);
+	/* A log that was given by a relative path stays where it is. */
+	if (!cmek_auditor_needs_directory() && chdir("/") != 0)
+		cmek_log(CMEK_LOG_WARNING, "the working directory stays in use");
+	if (cmek_confine_auditor(&s->error) != 0)
+		cmek_log(CMEK_LOG_WARNING, "the auditor: %s", s->error.text);
+	cmek_auditor_serve(p->audit[0], s->opts);
+	_exit(0);
+}
+
+static pid_t fork_daemon(struct supervisor *s, const struct plumbing *p)
+{
+	const int keep[] = { p->daemon[1], p->agent[0], p->audit[1] };
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	become_child();
+	ignore_signals();
+	(void)setsid(); /* away from the terminal; fails for a group leader, which a forked process is not */
+	redirect_stdio(p->log[1]);
+	if (p->log[1] >= 0)
+		cmek_log_to_relay(s->opts->log_level);
+	close_inherited(keep, sizeof(keep) / sizeof(keep[0]));
 	(void)umask(0); /* the kernel has applied the user's */
 	if (chdir("/") != 0)
 		_exit(1);
-	_exit(cmek_daemon_main(s->opts, p->daemon[1], p->agent[0]) == 0 ? 0 : 1);
+	_exit(cmek_daemon_main(s->opts, p->daemon[1], p->agent[0], p->audit[1]) == 0 ? 0 : 1);
 }
 
-/* Both children, while there is no key and no thread anywhere. */
+/* All children, while there is no key and no thread anywhere. */
 static int fork_children(struct supervisor *s, const struct cmek_kms_options *kms)
 {
 	struct plumbing p;
@@ -225,13 +258,16 @@ static int fork_children(struct supervisor *s, const struct cmek_kms_options *km
 	if (rc == 0) {
 		s->agent = fork_agent(s, &p, kms);
 		if (s->agent > 0)
+			s->auditor = fork_auditor(s, &p);
+		if (s->auditor > 0)
 			s->daemon = fork_daemon(s, &p);
-		if (s->agent < 0 || s->daemon < 0)
+		if (s->agent < 0 || s->auditor < 0 || s->daemon < 0)
 			rc = cmek_error_sys(&s->error, errno, "starting the mount's processes");
 	}
 	s->daemon_socket = p.daemon[0];
 	s->log_pipe = p.log[0];
-	p.daemon[0] = p.log[0] = -1;
+	s->audit = p.audit[1];
+	p.daemon[0] = p.log[0] = p.audit[1] = -1;
 	close_plumbing(&p);
 	return rc;
 }
@@ -283,14 +319,27 @@ static void relay_log(struct supervisor *s)
 	}
 }
 
+static void tell_audit(const struct supervisor *s, enum cmek_mount_event_type type)
+{
+	struct cmek_mount_event event = CMEK_MOUNT_EVENT_INIT;
+
+	event.type = type;
+	event.failure = cmek_error_is_set(&s->error) ? s->error.kind : CMEK_E_NONE;
+	memcpy(event.volume, s->volume, sizeof(event.volume));
+	memcpy(event.label, s->label, sizeof(event.label));
+	cmek_auditor_tell(s->audit, &event);
+}
+
 /* The mount works: whoever waits in the foreground may go, and the terminal with them. */
 static void get_ready(struct supervisor *s)
 {
 	s->state = RUNNING;
+	s->was_mounted = true;
+	tell_audit(s, CMEK_EVENT_MOUNT);
 	cmek_mountpoint_tune(&s->mount);
 	if (s->ready >= 0) {
 		const int keep[] = { s->signals, s->daemon_socket, s->log_pipe, s->mount.device_fd, s->ready,
-				     s->control_dir };
+				     s->control_dir, s->audit };
 
 		redirect_stdio(-1);
 		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
@@ -357,6 +406,8 @@ static void mount_now(struct supervisor *s, const struct cmek_message *msg)
 	struct cmek_message device = { .type = CMEK_MSG_DEVICE, .pid = getpid() };
 	int rc;
 
+	memcpy(s->volume, msg->volume, sizeof(s->volume));
+	memcpy(s->label, msg->label, sizeof(s->label));
 	open_control(s, msg);
 	rc = cmek_mountpoint_mount(&s->mount, s->opts, s->opts->read_only || msg->read_only, &s->error);
 	if (rc == 0) {
@@ -414,6 +465,10 @@ static void child_ended(struct supervisor *s, pid_t pid, int status)
 		/* With success it ends when the daemon does. */
 		if (s->state == RUNNING && !(WIFEXITED(status) && WEXITSTATUS(status) == 0))
 			cmek_log(CMEK_LOG_WARNING, "the KMS agent ended; the mount goes on without it");
+	} else if (pid == s->auditor) {
+		s->auditor = 0;
+		if (s->state == RUNNING)
+			cmek_log(CMEK_LOG_WARNING, "the auditor ended; the mount goes on without an audit log");
 	} else if (pid == s->unmounter) {
 		s->unmounter = 0;
 		if (WIFEXITED(status) && WEXITSTATUS(status) == CMEK_UNMOUNT_GONE)
@@ -533,6 +588,10 @@ static void clean_up(struct supervisor *s)
 	kill_child(s->agent, SIGTERM);
 	if (!wait_for_child(s, &s->agent))
 		kill_child(s->agent, SIGKILL);
+	/* It ends when it has written all; one that has to wait for others who write goes on alone. */
+	tell_audit(s, s->was_mounted ? CMEK_EVENT_UNMOUNT : CMEK_EVENT_MOUNT);
+	close_fd(&s->audit);
+	(void)wait_for_child(s, &s->auditor);
 	relay_log(s);
 }
 
@@ -568,7 +627,7 @@ int cmek_supervisor_run(const struct cmek_mount_opts *opts, const struct cmek_km
 			struct cmek_error *err)
 {
 	struct supervisor s = { .opts = opts, .ready = ready, .signals = -1, .daemon_socket = -1, .log_pipe = -1,
-				.control_dir = -1 };
+				.control_dir = -1, .audit = -1 };
 	int rc;
 
 	s.mount.device_fd = -1;

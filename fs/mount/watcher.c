@@ -24,6 +24,7 @@
 
 struct slot_view {
 	unsigned id;
+	char key[CMEK_SLOT_TEXT_MAX + 1];
 	enum cmek_watch_state state;
 	char version[512]; /* the key's newest, "" = unknown */
 	char problem[CMEK_ERROR_TEXT_MAX]; /* "" = none */
@@ -125,6 +126,7 @@ static int look_instead(void *arg, const uint8_t volume[16], const struct cmek_s
 		view = poll->slots + poll->n_slots++;
 		memset(view, 0, sizeof(*view));
 		view->id = slot->id;
+		(void)snprintf(view->key, sizeof(view->key), "%s", slot->resolved);
 		ask_slot(poll, volume, slot, view);
 		if (*view->version && *slot->version && strcmp(view->version, slot->version) == 0)
 			view->version[0] = '\0'; /* it is what the slot has */
@@ -149,6 +151,30 @@ static bool ask_all(struct poll *poll, struct cmek_error *err)
 
 /* ---- acting ---- */
 
+static void tell_slot(const struct daemon *d, enum cmek_mount_event_type type, const struct slot_view *view)
+{
+	struct cmek_mount_event event;
+
+	cmek_event_init(d, type, &event);
+	event.slot = (int32_t)view->id;
+	(void)snprintf(event.key, sizeof(event.key), "%s", view->key);
+	if (type == CMEK_EVENT_KEY_VERSION)
+		(void)snprintf(event.version, sizeof(event.version), "%s", view->version);
+	else
+		(void)snprintf(event.state, sizeof(event.state), "%s", cmek_watch_state_name(view->state));
+	cmek_auditor_tell(d->audit, &event);
+}
+
+static void tell_change(const struct daemon *d, enum cmek_watch_state before, enum cmek_watch_state now)
+{
+	struct cmek_mount_event event;
+
+	cmek_event_init(d, CMEK_EVENT_WATCH, &event);
+	(void)snprintf(event.was, sizeof(event.was), "%s", cmek_watch_state_name(before));
+	(void)snprintf(event.state, sizeof(event.state), "%s", cmek_watch_state_name(now));
+	cmek_auditor_tell(d->audit, &event);
+}
+
 static void say_change(const struct cmek_watcher *w, enum cmek_watch_state before, const struct poll *poll)
 {
 	const struct cmek_watch *watch = &w->watch;
@@ -159,9 +185,12 @@ static void say_change(const struct cmek_watcher *w, enum cmek_watch_state befor
 		 "key watch: %s, it was %s%s%s", cmek_watch_state_name(watch->state), cmek_watch_state_name(before),
 		 action == CMEK_WATCH_IGNORE ? "" : "; after its grace the policy is to ",
 		 action == CMEK_WATCH_IGNORE ? "" : cmek_watch_action_name(action));
+	tell_change(w->d, before, watch->state);
 	for (i = 0; i < poll->n_slots; i++) {
 		if (*poll->slots[i].problem)
 			cmek_log(CMEK_LOG_WARNING, "key watch: slot %u: %s", poll->slots[i].id, poll->slots[i].problem);
+		if (poll->slots[i].state != CMEK_WATCH_HEALTHY)
+			tell_slot(w->d, CMEK_EVENT_KEY_STATE, poll->slots + i);
 	}
 }
 
@@ -177,9 +206,11 @@ static void say_rotations(const struct cmek_watcher *w, const struct poll *poll)
 			if (w->slots[k].id == poll->slots[i].id && !strcmp(w->slots[k].version, poll->slots[i].version))
 				break;
 		}
-		if (k == w->n_slots)
-			cmek_log(CMEK_LOG_NOTICE, "key watch: the key of slot %u has a newer version, %s: 'cmekctl rewrap' takes it up",
-				 poll->slots[i].id, poll->slots[i].version);
+		if (k < w->n_slots)
+			continue;
+		cmek_log(CMEK_LOG_NOTICE, "key watch: the key of slot %u has a newer version, %s: 'cmekctl rewrap' takes it up",
+			 poll->slots[i].id, poll->slots[i].version);
+		tell_slot(w->d, CMEK_EVENT_KEY_VERSION, poll->slots + i);
 	}
 }
 

@@ -139,6 +139,22 @@ static void add_text(json_t *json, const char *name, const char *text)
 	(void)json_object_set_new(json, name, value); /* without memory the dump fails as well, or the event lacks one text */
 }
 
+/* What only mounts tell. */
+static void add_mount(json_t *json, const struct cmek_audit_event *event)
+{
+	add_text(json, "mount_point", event->mount_point);
+	add_text(json, "was", event->was);
+	add_text(json, "state", event->state);
+	add_text(json, "reason", event->reason);
+	if (event->inode != 0)
+		(void)json_object_set_new(json, "inode", json_integer((json_int_t)event->inode));
+	add_text(json, "stored", event->stored);
+	if (event->offset)
+		(void)json_object_set_new(json, "offset", json_integer((json_int_t)*event->offset));
+	if (event->left_out > 0)
+		(void)json_object_set_new(json, "left_out", json_integer((json_int_t)event->left_out));
+}
+
 static json_t *event_json(const struct cmek_audit_event *event)
 {
 	bool failed = cmek_error_is_set(event->failure);
@@ -165,9 +181,10 @@ static json_t *event_json(const struct cmek_audit_event *event)
 	if (event->dek > 0)
 		(void)json_object_set_new(json, "dek", json_integer(event->dek));
 	add_text(json, "file", event->file);
+	add_mount(json, event);
 	add_text(json, "program", event->program);
 	(void)json_object_set_new(json, "uid", json_integer((json_int_t)getuid()));
-	(void)json_object_set_new(json, "pid", json_integer((json_int_t)getpid()));
+	(void)json_object_set_new(json, "pid", json_integer((json_int_t)(event->pid ? event->pid : getpid())));
 	return json;
 }
 

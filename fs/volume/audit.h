@@ -30,6 +30,14 @@ struct cmek_audit_event {
 	int slot;               /* -1 = none */
 	int dek;                /* a data key's number, 0 = none */
 	const char *file;       /* a header backup's */
+	const char *mount_point;
+	const char *was, *state; /* of a key */
+	const char *reason;     /* for people */
+	const char *stored;     /* below the store, as it is there: encrypted */
+	uint64_t inode;         /* of that; 0 = none */
+	const uint64_t *offset; /* in the plain file */
+	uint64_t left_out;      /* events like this one that were not written */
+	int64_t pid;            /* 0 = this process */
 	const struct cmek_error *failure; /* NULL or not set: it was done. Its kind is told, not its text */
 };
 /* An event about nothing. */

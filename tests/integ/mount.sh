@@ -16,12 +16,18 @@ mkdir -p "$mnt"
 field() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
 # has_device PID: it holds the connection to the kernel.
 has_device() { [ -n "$(find "/proc/$1/fd" -lname /dev/fuse 2>/dev/null || true)" ]; }
-# The three processes of the mount by what they have.
+# The processes of the mount by what they have.
 find_processes() {
+	# Who writes the audit log is waited for by nobody.
+	wait_for 60 have_processes || fail "not four processes: $(fs_pids "$store" | tr '\n' ' ')"
+}
+have_processes() {
 	local pid
-	supervisor='' storage='' agent=''
+	supervisor='' storage='' agent='' auditor=''
 	for pid in $(fs_pids "$store"); do
-		if ! has_device "$pid"; then
+		if ! has_device "$pid" && [ "$(field "$pid" NoNewPrivs)" = 1 ]; then
+			auditor=$pid
+		elif ! has_device "$pid"; then
 			agent=$pid
 		elif [ "$(field "$pid" Seccomp)" = 2 ]; then
 			storage=$pid
@@ -29,8 +35,7 @@ find_processes() {
 			supervisor=$pid
 		fi
 	done
-	[ -n "$supervisor" ] && [ -n "$storage" ] && [ -n "$agent" ] ||
-		fail "not three processes: $(fs_pids "$store" | tr '\n' ' ')"
+	[ -n "$supervisor" ] && [ -n "$storage" ] && [ -n "$agent" ] && [ -n "$auditor" ]
 }
 # background [OPTION]...: mounts as users do.
 background() {
@@ -64,7 +69,7 @@ say "in the background"
 background -o key=local:test,commit=1
 echo hello >"$mnt/file"
 [ "$(cat "$mnt/file")" = hello ]
-for pid in $supervisor $storage $agent; do
+for pid in $supervisor $storage $agent $auditor; do
 	[ "$(readlink "/proc/$pid/cwd")" = / ] || fail "$pid: not in /"
 	for fd in 0 1; do
 		[ "$(readlink "/proc/$pid/fd/$fd")" = /dev/null ] || fail "$pid: descriptor $fd is not /dev/null"
@@ -74,11 +79,11 @@ done
 say "what each process may do"
 [ "$(field "$storage" NoNewPrivs)" = 1 ] || fail "the storage daemon may gain privileges"
 # SYS_ADMIN, SYS_RESOURCE, SYS_PTRACE, NET_*, SYS_MODULE: none of them.
-for pid in $storage $agent; do
+for pid in $storage $agent $auditor; do
 	[ $((0x$(field "$pid" CapEff) & 0x1293c00)) -eq 0 ] || fail "$pid: capabilities $(field "$pid" CapEff)"
 	[ $((0x$(field "$pid" CapPrm) & 0x1293c00)) -eq 0 ] || fail "$pid: may get capabilities $(field "$pid" CapPrm)"
 done
-for pid in $agent $supervisor; do
+for pid in $agent $auditor $supervisor; do
 	[ -z "$(find "/proc/$pid/fd" -lname "$store*")" ] || fail "$pid has the store"
 done
 setting=/sys/class/bdi/$(mountpoint -d "$mnt")
@@ -96,7 +101,7 @@ background
 exec 9>&-
 wait_for 5 bash -c "! kill -0 $reader 2>/dev/null" || fail "a process of the mount keeps the caller's pipe open"
 got=$(fs_pids "$store" | wc -l)
-[ "$got" -eq 3 ] || fail "$got processes"
+[ "$got" -eq 4 ] || fail "$got processes"
 stop "$store" "$mnt"
 
 say "the service manager is told"
