@@ -483,9 +483,13 @@ static void give_back(struct cmek_commit *commit)
 	free_commit(commit);
 }
 
-/* commit_lock and file.lock (either way) are held. */
-static int touch_locked(struct cmek_ofile *file, bool needed)
+/*
+ * commit_lock and file.lock (either way) are held. seq: a record of the file that is not in place yet and stands for the
+ * touch until its space is wanted; 0: none.
+ */
+static int touch_locked(struct cmek_ofile *file, bool needed, uint64_t seq)
 {
+	struct cmek_journal *journal = file->content->journal;
 	struct cmek_commit commit = { .file = file };
 	int r;
 
@@ -495,7 +499,8 @@ static int touch_locked(struct cmek_ofile *file, bool needed)
 	commit.section.plain_size = file->id_logged ? file->sealed_size : 0;
 	commit.section.flags |= CMEK_FILE_TOUCH;
 	if (r == 0 && !commit.unlogged)
-		r = cmek_journal_touch(file->content->journal, &commit.section, needed, &file->touch);
+		r = seq > 0 ? cmek_journal_touch_with(journal, &commit.section, seq, &file->touch) :
+			      cmek_journal_touch(journal, &commit.section, needed, &file->touch);
 	file->touched = r == 0;
 	free_commit(&commit);
 	return r;
@@ -512,7 +517,7 @@ int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit)
 		return r;
 	/* The first page comes last: without it a file that had none is empty again, if its parts are all that there is. */
 	if (commit->partial && file->sealed_size == 0)
-		r = touch_locked(file, true);
+		r = touch_locked(file, true, 0);
 	if (r == 0)
 		r = add_groups(commit);
 	if (r == 0 && file->content->journal != NULL)
@@ -716,9 +721,12 @@ static void free_punched(const struct cmek_commit *commit)
 int cmek_commit_apply(struct cmek_commit *commit)
 {
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, commit->section.mtime };
-	int r = commit->retouch ? touch_locked(commit->file, true) : 0;
+	int r = commit->retouch ? touch_locked(commit->file, true, commit->seq) : 0;
 
-	/* Before this record is let go of: it is the one that speaks of the file as long as there is no touch. */
+	/*
+	 * Before this record is let go of: it is the one that speaks of the file as long as there is no touch. It is also
+	 * in the way of others in the ring, so nothing is appended here, which could wait for room.
+	 */
 	commit->again |= r == -EAGAIN;
 	if (r == 0 || r == -EAGAIN)
 		r = for_each_run(commit, write_run);
@@ -803,7 +811,7 @@ int cmek_commit_touch(struct cmek_ofile *file)
 		return 0;
 	(void)pthread_mutex_lock(&file->commit_lock);
 	(void)pthread_rwlock_rdlock(&file->lock);
-	r = touch_locked(file, false);
+	r = touch_locked(file, false, 0);
 	(void)pthread_rwlock_unlock(&file->lock);
 	(void)pthread_mutex_unlock(&file->commit_lock);
 	return r;

@@ -354,6 +354,19 @@ static bool reserve_touch(struct cmek_journal *j, size_t bytes, bool needed)
 	return fits;
 }
 
+/* What was reserved for the touch is its from here on. */
+static void list_touch_locked(struct cmek_journal *j, struct cmek_journal_touch *touch, struct cmek_section *section,
+			      uint64_t seq)
+{
+	touch->section = *section;
+	touch->seq = seq;
+	touch->next = j->touches;
+	if (touch->next != NULL)
+		touch->next->prev = touch;
+	j->touches = touch;
+	memset(section, 0, sizeof(*section));
+}
+
 int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section, bool needed,
 		       struct cmek_journal_touch **ret_touch)
 {
@@ -368,21 +381,34 @@ int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *sectio
 	if (touch != NULL)
 		cmek_journal_append(journal, &request, 1);
 	lock(journal);
-	if (request.result < 0) {
+	if (request.result < 0)
 		journal->touch_bytes -= bytes;
-		unlock(journal);
+	else
+		list_touch_locked(journal, touch, section, request.seq);
+	unlock(journal);
+	if (request.result < 0) {
 		free(touch);
 		return request.result;
 	}
-	touch->section = *section;
-	touch->seq = request.seq;
-	touch->next = journal->touches;
-	if (touch->next != NULL)
-		touch->next->prev = touch;
-	journal->touches = touch;
-	unlock(journal);
-	memset(section, 0, sizeof(*section));
 	cmek_journal_applied(journal, request.seq); /* from here on the list keeps it */
+	*ret_touch = touch;
+	return 0;
+}
+
+int cmek_journal_touch_with(struct cmek_journal *journal, struct cmek_section *section, uint64_t seq,
+			    struct cmek_journal_touch **ret_touch)
+{
+	struct cmek_journal_touch *touch = calloc(1, sizeof(*touch));
+
+	if (touch == NULL)
+		return -ENOMEM;
+	if (!reserve_touch(journal, cmek_section_bytes(section), true)) {
+		free(touch);
+		return -EAGAIN;
+	}
+	lock(journal);
+	list_touch_locked(journal, touch, section, seq);
+	unlock(journal);
 	*ret_touch = touch;
 	return 0;
 }

@@ -97,6 +97,12 @@ void cmek_journal_not_applied(struct cmek_journal *journal, uint64_t seq);
  */
 int cmek_journal_touch(struct cmek_journal *journal, struct cmek_section *section, bool needed,
 		       struct cmek_journal_touch **ret_touch);
+/*
+ * A touch, needed, whose record is still the file's record seq, which has the same size and is not applied yet: nothing
+ * is written before that one's space is wanted, so it waits for nobody. -EAGAIN, -ENOMEM.
+ */
+int cmek_journal_touch_with(struct cmek_journal *journal, struct cmek_section *section, uint64_t seq,
+			    struct cmek_journal_touch **ret_touch);
 /* A newer record of the file is durable, or the file is gone. NULL allowed. */
 void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touch *touch);
 

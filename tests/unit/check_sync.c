@@ -600,6 +600,64 @@ START_TEST(bulk_beside_a_commit)
 }
 END_TEST
 
+/*
+ * And with no room left in the ring but what is kept for touches: the record of the commit is in the way of all others
+ * until it is in place, so nothing may wait for room before that.
+ */
+START_TEST(bulk_beside_a_commit_in_a_full_ring)
+{
+	enum { KEPT = 1 << 20, RECORD = 3 * CMEK_JOURNAL_UNIT, SMALL_FILES = 4 };
+	struct cmek_ofile *file, *other, *small[SMALL_FILES];
+	struct cmek_journal_status status;
+	struct cmek_commit commit;
+	uint64_t begin, n = 0;
+	int r, i;
+
+	content_start(60000);
+	file = file_open(1);
+	other = file_open(2);
+	write_version(other, 4096, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(other, true), 0);
+	write_version(file, 1 << 20, 0, 1);
+	(void)pthread_mutex_lock(&file->commit_lock);
+	ck_assert_int_eq(cmek_commit_prepare(file, &commit), 0);
+	write_version(file, 1 << 20, 1 << 20, 2);
+	cmek_commit_log(&commit, 1, &r);
+	ck_assert_int_eq(r, 0);
+	/* That leaves its record alone, behind those of the other file and of the touch. */
+	ck_assert_int_eq(cmek_journal_checkpoint(content->journal), 0);
+	begin = CMEK_JOURNAL_RECORDS_AT + RECORD + CMEK_JOURNAL_UNIT;
+	for (;;) {
+		cmek_journal_status(content->journal, &status);
+		if (status.length_bytes - begin - status.used_bytes < KEPT + RECORD)
+			break;
+		write_version(other, 4096, 0, n++);
+		ck_assert_int_eq(cmek_content_sync(other, true), 0);
+	}
+	for (i = 0; i < SMALL_FILES; i++) {
+		small[i] = file_open(3 + (uint64_t)i);
+		cmek_journal_status(content->journal, &status);
+		if (status.length_bytes - begin - status.used_bytes >= KEPT + CMEK_JOURNAL_UNIT)
+			ck_assert_int_eq(cmek_commit_touch(small[i]), 0);
+	}
+	cmek_journal_status(content->journal, &status);
+	ck_assert_uint_lt(status.length_bytes - begin - status.used_bytes, KEPT + CMEK_JOURNAL_UNIT);
+	r = cmek_commit_apply(&commit);
+	ck_assert_int_eq(r, 0);
+	cmek_commit_finish(&commit, r);
+	(void)pthread_mutex_unlock(&file->commit_lock);
+	ck_assert_int_eq(cmek_content_sync(file, true), 0);
+	check_version(file, 1 << 20, 0, 1);
+	check_version(file, 1 << 20, 1 << 20, 2);
+	check_version(other, 4096, 0, n - 1);
+	for (i = 0; i < SMALL_FILES; i++)
+		cmek_ofile_close(small[i]);
+	cmek_ofile_close(other);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sync");
@@ -619,6 +677,7 @@ int main(void)
 	tcase_add_loop_test(tcase, bulk_behind_a_cut_that_failed, 0, 2);
 	tcase_add_loop_test(tcase, bulk_that_got_no_record, 0, 2);
 	tcase_add_test(tcase, bulk_beside_a_commit);
+	tcase_add_test(tcase, bulk_beside_a_commit_in_a_full_ring);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
