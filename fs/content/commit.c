@@ -609,8 +609,19 @@ static int secure_space(struct cmek_commit *commit)
 /* The flush, and the room, that a record needs before it is written. */
 static int ready_for_record(struct cmek_commit *commit)
 {
+	struct cmek_ofile *file = commit->file;
+	int r;
+
+	/* Else replay could bring new contents to a file that has still the privileges of the old ones. */
+	if (atomic_exchange(&file->privs_gone, false)) {
+		r = fsync(file->fd) < 0 ? -errno : 0;
+		if (r < 0) {
+			atomic_store(&file->privs_gone, true);
+			return r;
+		}
+	}
 	/* Fresh data that the record speaks of must be in the store before the record is. */
-	if (commit->in_place && fdatasync(commit->file->fd) < 0)
+	if (commit->in_place && fdatasync(file->fd) < 0)
 		return -errno;
 	return secure_space(commit);
 }

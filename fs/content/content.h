@@ -136,6 +136,11 @@ int cmek_content_seek(struct cmek_ofile *file, int whence, uint64_t off, uint64_
 int cmek_content_sync(struct cmek_ofile *file, bool datasync);
 /* The store file was linked, renamed, or got another mode or owner: the next sync has to flush that, too. */
 void cmek_ofile_metadata_changed(struct cmek_ofile *file);
+/*
+ * A change of contents is about to come, and suid, sgid or a capability went because of it: as above, and the store file
+ * is flushed before a record has that change, because replay leaves the file those that it has.
+ */
+void cmek_ofile_privs_gone(struct cmek_ofile *file);
 /* A file or directory was renamed or removed: the paths of open files in the store may be others now. */
 void cmek_content_names_changed(struct cmek_content *content);
 /* Errors of deferred work, without waiting for any: what close(2) tells. */

@@ -92,6 +92,7 @@ struct cmek_ofile {
 	uint64_t sealed_size; /* the size that the newest record, or the store's first page, has; guarded by commit_lock */
 	/* What is not known to be durable of the store file itself: changes counted, and how many a flush has covered. */
 	atomic_uint metadata_changes, metadata_flushed;
+	atomic_bool privs_gone; /* not known to be durable: that the store file lost suid, sgid or its capability */
 	atomic_bool touched; /* a durable record says that fresh data is being written in place; ends under dirty_lock */
 	struct cmek_journal_touch *touch; /* that one; guarded by commit_lock */
 	uint8_t file_id[CMEK_FILE_ID_LEN];

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -20,6 +21,9 @@
 #include "fs/content/journal.h"
 #include "fs/content/map_page.h"
 #include "fs/content/replay_apply.h"
+
+#define CAPABILITY "security.capability"
+#define CAPABILITY_MAX 64 /* Linux has up to 24 bytes */
 
 static bool by_handle(const struct cmek_replay_apply *apply, const struct cmek_last_state *state)
 {
@@ -159,14 +163,46 @@ static int copy_images(const struct cmek_replay_apply *apply, const struct cmek_
 	return r;
 }
 
+/*
+ * Our writes make the kernel take the file's capability. It was set behind the last record: who changed the file before
+ * that had taken it, durably, before the record was. Len 0: there is none.
+ */
+struct capability {
+	uint8_t value[CAPABILITY_MAX];
+	size_t len;
+};
+
+static int read_capability(int fd, struct capability *ret)
+{
+	ssize_t n = fgetxattr(fd, CAPABILITY, ret->value, sizeof(ret->value));
+
+	if (n < 0 && errno != ENODATA && errno != EOPNOTSUPP)
+		return -errno;
+	ret->len = n > 0 ? (size_t)n : 0;
+	return 0;
+}
+
+/* EPERM: who may not set it, in a mount of their own, has files without it after any write. */
+static int restore_capability(int fd, const struct capability *capability)
+{
+	if (capability->len > 0 && fsetxattr(fd, CAPABILITY, capability->value, capability->len, 0) < 0 && errno != EPERM)
+		return -errno;
+	return 0;
+}
+
 static int write_state(const struct cmek_replay_apply *apply, const struct cmek_last_state *state, int fd)
 {
 	off_t want = (off_t)cmek_stored_size(apply->params->block_size, state->plain_size);
 	struct timespec ts[2] = { { 0, UTIME_OMIT }, state->mtime };
-	int r = copy_images(apply, state, fd);
+	struct capability capability;
+	int r = read_capability(fd, &capability);
 
+	if (r == 0)
+		r = copy_images(apply, state, fd);
 	if (r == 0 && ftruncate(fd, want) < 0)
 		r = -errno;
+	if (r == 0)
+		r = restore_capability(fd, &capability);
 	if (r == 0 && state->has_mtime && futimens(fd, ts) < 0)
 		r = -errno;
 	if (r == 0 && fsync(fd) < 0)

@@ -181,6 +181,12 @@ void cmek_ofile_metadata_changed(struct cmek_ofile *file)
 	(void)atomic_fetch_add(&file->metadata_changes, 1);
 }
 
+void cmek_ofile_privs_gone(struct cmek_ofile *file)
+{
+	atomic_store(&file->privs_gone, true);
+	cmek_ofile_metadata_changed(file);
+}
+
 void cmek_content_names_changed(struct cmek_content *content)
 {
 	(void)atomic_fetch_add(&content->name_changes, 1);

@@ -104,7 +104,7 @@ int cmek_ops_kill_privs(fuse_req_t req, uint64_t node, struct cmek_ofile *file, 
 	if (rc == 0 && suidgid && !(seen & NO_SUIDGID))
 		rc = kill_suidgid(req, node, &changed, &mode);
 	if (changed) {
-		cmek_ofile_metadata_changed(file);
+		cmek_ofile_privs_gone(file);
 		/* The kernel goes by the mode it knows when it runs a program. It may know nothing of the inode. */
 		(void)fuse_lowlevel_notify_inval_inode(ops->session, node, -1, 0);
 	}

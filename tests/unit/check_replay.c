@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "fs/content/block_map.h"
 #include "fs/content/map_page.h"
@@ -363,6 +364,44 @@ START_TEST(last_image_wins)
 	ck_assert_int_eq(st.st_mtim.tv_nsec, 42);
 	ck_assert(is_empty());
 	ck_assert_uint_eq(replay().journals, 0);
+}
+END_TEST
+
+/* Our writes would take it; what changed the file before it was set took it long ago. */
+START_TEST(capability_stays)
+{
+	/* VFS_CAP_REVISION_2, effective; permitted: CAP_NET_BIND_SERVICE */
+	static const uint8_t capability[20] = { 1, 0, 0, 2, 0, 4 };
+	uint8_t got[64];
+	int fd;
+
+	store_file("f", 1, BLOCK);
+	store_file("g", 2, BLOCK);
+	fd = openat(store.store_fd, "f", O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	if (fsetxattr(fd, "security.capability", capability, sizeof(capability), 0) < 0) {
+		ck_assert_msg(errno == EPERM || errno == EOPNOTSUPP, "%s", strerror(errno));
+		printf("skipped: file capabilities can't be set here\n");
+		close(fd);
+		return;
+	}
+	journal_make("journal.0", true);
+	about("f", 1, 2 * BLOCK, CMEK_FILE_MTIME, true);
+	block(0, BLOCK, 1);
+	block(1, BLOCK, 1);
+	record();
+	about("g", 2, BLOCK, 0, true);
+	block(0, BLOCK, 1);
+	record();
+	ck_assert_uint_eq(replay().files, 2);
+	check_block("f", 1, BLOCK, 1);
+	ck_assert_int_eq(fgetxattr(fd, "security.capability", got, sizeof(got)), sizeof(capability));
+	ck_assert_mem_eq(got, capability, sizeof(capability));
+	close(fd);
+	fd = openat(store.store_fd, "g", O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_lt(fgetxattr(fd, "security.capability", got, sizeof(got)), 0);
+	close(fd);
 }
 END_TEST
 
@@ -1383,6 +1422,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, last_image_wins);
+	tcase_add_test(tcase, capability_stays);
 	tcase_add_test(tcase, mtime_only_if_asked);
 	tcase_add_test(tcase, size_cuts);
 	tcase_add_test(tcase, new_id_outdates);

@@ -29,6 +29,8 @@ static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, fail
 
 static struct jf_store store;
 static struct cmek_content *content;
+static atomic_bool note_appends;
+static uint64_t appends_at_fsync; /* records that the journal had when a store file was flushed last */
 
 static bool is_journal(int fd)
 {
@@ -40,7 +42,13 @@ static bool is_journal(int fd)
 /* Store files are flushed by this; the journal by fdatasync. */
 int __wrap_fsync(int fd)
 {
+	struct cmek_journal_status status;
+
 	fsyncs++;
+	if (note_appends) {
+		cmek_journal_status(content->journal, &status);
+		appends_at_fsync = status.appends;
+	}
 	if (hold_fsync) {
 		held_fsyncs++;
 		while (hold_fsync)
@@ -118,6 +126,7 @@ static void setup(void)
 {
 	jf_store_init(&store);
 	fsyncs = hold_fsync = held_fsyncs = fail_writes = fail_flush = fail_commits = failures = 0;
+	note_appends = false;
 }
 
 static void teardown(void)
@@ -273,6 +282,34 @@ START_TEST(metadata_is_flushed_once)
 	ck_assert_int_eq(cmek_content_sync(file, true), 0);
 	ck_assert_int_eq(cmek_content_sync(file, false), 0);
 	ck_assert_int_eq(fsyncs - before, 2);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
+/* A capability that a write took is gone in the store before a record has what was written. */
+START_TEST(privileges_go_before_the_record)
+{
+	struct cmek_journal_status status;
+	struct cmek_ofile *file;
+	int before;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 4096, 0, 1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	before = fsyncs;
+	cmek_ofile_privs_gone(file);
+	write_version(file, 4096, 0, 2);
+	cmek_journal_status(content->journal, &status);
+	note_appends = true;
+	ck_assert_int_eq(cmek_content_commit_all(content), 0);
+	note_appends = false;
+	ck_assert_int_eq(fsyncs - before, 1);
+	ck_assert_uint_eq(appends_at_fsync, status.appends);
+	write_version(file, 4096, 0, 3);
+	ck_assert_int_eq(cmek_content_commit_all(content), 0);
+	ck_assert_int_eq(fsyncs - before, 1);
 	cmek_ofile_close(file);
 	ck_assert_int_eq(cmek_content_free(content), 0);
 }
@@ -668,6 +705,7 @@ int main(void)
 	tcase_add_test(tcase, ring_filled_behind_bulk_data);
 	tcase_add_test(tcase, committers_do_not_meet);
 	tcase_add_test(tcase, metadata_is_flushed_once);
+	tcase_add_test(tcase, privileges_go_before_the_record);
 	tcase_add_test(tcase, syncs_wait_for_the_flush);
 	tcase_add_loop_test(tcase, failed_in_place, 0, 2);
 	tcase_add_loop_test(tcase, failed_truncation, 0, 3);
