@@ -512,6 +512,7 @@ int cmek_commit_prepare(struct cmek_ofile *file, struct cmek_commit *commit)
 
 	memset(commit, 0, sizeof(*commit));
 	commit->file = file;
+	commit->section.plain_size = file->size;
 	r = take_account(commit);
 	if (r < 0)
 		return r;
@@ -698,17 +699,25 @@ void cmek_commit_log(struct cmek_commit *commits, size_t n, int *results)
 	}
 }
 
-/* The store file ends where the plain size says; it may have grown since the commit was prepared. */
-static int fit_store_size(struct cmek_ofile *file)
+/*
+ * The store file ends where the plain size says. The file may have grown since the commit was prepared, and what is new can
+ * be in place already; but that it has grown is for the next commit to say, so the store file is made no longer for it.
+ */
+static int fit_store_size(const struct cmek_commit *commit)
 {
-	off_t want = (off_t)cmek_stored_size(file->content->params.block_size, file->size);
+	struct cmek_ofile *file = commit->file;
+	uint32_t block_size = file->content->params.block_size;
+	off_t least = (off_t)cmek_stored_size(block_size, commit->section.plain_size);
+	off_t most = (off_t)cmek_stored_size(block_size, file->size);
 	struct stat st;
 
 	if (file->fitted)
 		return 0;
-	if (fstat(file->fd, &st) < 0 || (st.st_size != want && ftruncate(file->fd, want) < 0))
+	if (fstat(file->fd, &st) < 0)
 		return -errno;
-	file->fitted = true;
+	if ((st.st_size < least || st.st_size > most) && ftruncate(file->fd, st.st_size < least ? least : most) < 0)
+		return -errno;
+	file->fitted = least == most;
 	return 0;
 }
 
@@ -744,7 +753,7 @@ int cmek_commit_apply(struct cmek_commit *commit)
 	if (r == 0 && commit->free_holes)
 		free_punched(commit);
 	if (r == 0 && commit->size)
-		r = fit_store_size(commit->file);
+		r = fit_store_size(commit);
 	/* EPERM: another user's file, whose time only they may set; the writes have set it to about the same */
 	if (r == 0 && commit->section.flags & CMEK_FILE_MTIME && (commit->size || commit->mtime) &&
 	    futimens(commit->file->fd, ts) < 0 && errno != EPERM)

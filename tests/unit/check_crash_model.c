@@ -3,16 +3,18 @@
  * Every short sequence of operations on two tiny files, cut at every point, by the code itself: content layer, journal,
  * replay and overlay run over files whose writes and flushes are recorded, and each disk that a power cut can leave is
  * mounted. A file must then be, byte for byte, one of the states it went through since its last sync was answered;
- * read-only mounts must show what replay makes of it; and a replay that is cut as well must come to the same.
+ * read-only mounts must show what replay makes of it; and a replay that is cut as well must come to the same. The same
+ * for a commit and a writer that are interleaved in every order.
  *
  * CMEK_CRASH_DEPTH: operations in a sequence (2, with sanitizers 1).
- * CMEK_CRASH_STATES: disks tried for each cut, when there are more (12).
+ * CMEK_CRASH_STATES: disks tried for each cut, when there are more (12; 3 with a writer beside a commit).
  */
 #include "config.h"
 
 #include <errno.h>
 #include <stdio.h>
 
+#include "fs/content/commit.h"
 #include "fs/content/ofile.h"
 #include "tests/unit/crash_disk.h"
 #include "tests/unit/journal_fixture.h"
@@ -62,7 +64,23 @@ static struct {
 	} acks[ACKS_MAX];
 	unsigned n_acks;
 	char what[256]; /* for messages */
+	unsigned states; /* disks tried for each cut */
 } run;
+
+/* A large write during which other things happen: each time that it is about to write a group after the first in place. */
+static struct {
+	bool armed;
+	unsigned slot;		/* how often that was */
+	unsigned group;		/* the next one that the newest version does not have */
+	const uint8_t *data;	/* of the file, from its beginning */
+	unsigned step, step_at[3]; /* the commit's next step, and in which slot each comes */
+	void (*other)(void);	/* something else, or NULL, in this slot, before or behind the steps there */
+	unsigned other_at;
+	bool other_first;
+	struct cmek_commit commit;
+	unsigned version; /* what the commit has */
+} beside;
+static void beside_pwrite(int fd, uint64_t off, size_t n);
 
 static uint64_t n_sequences, n_cuts, n_images, n_second;
 static uint64_t seed = 1;
@@ -86,6 +104,8 @@ static unsigned env_number(const char *name, unsigned otherwise)
 
 ssize_t __wrap_pwrite(int fd, const void *buf, size_t n, off_t off)
 {
+	if (beside.armed)
+		beside_pwrite(fd, (uint64_t)off, n);
 	crash_record(&disk, fd, CRASH_WRITE, (uint64_t)off, n, buf);
 	return __real_pwrite(fd, buf, n, off);
 }
@@ -258,13 +278,18 @@ static void push_version(void)
 	}
 }
 
-/* The newest version of this file is durable, whatever happens. */
-static void ack(unsigned file)
+/* This version of this file is durable, whatever happens. */
+static void ack_version(unsigned file, unsigned version)
 {
 	ck_assert_uint_lt(run.n_acks, ACKS_MAX);
 	run.acks[run.n_acks].at = disk.n_ops;
 	run.acks[run.n_acks].file = file;
-	run.acks[run.n_acks++].version = run.n_versions - 1;
+	run.acks[run.n_acks++].version = version;
+}
+
+static void ack(unsigned file)
+{
+	ack_version(file, run.n_versions - 1);
 }
 
 static struct version *newest(unsigned file)
@@ -430,6 +455,19 @@ static void cut_replay(const struct version *want)
 		free(disk.ops[--disk.n_ops].data);
 }
 
+/* What stat says without a look into the file. */
+static void check_sizes(const struct version *files)
+{
+	struct stat st;
+	unsigned i;
+
+	for (i = 0; i < FILES; i++) {
+		ck_assert_int_eq(fstat(disk.fds[i], &st), 0);
+		ck_assert_msg((uint64_t)st.st_size == cmek_stored_size(BLOCK, files[i].size), "%s: file %u is %llu bytes in the store",
+			      run.what, i, (unsigned long long)st.st_size);
+	}
+}
+
 /* The disk in `image`, after a cut when `at` changes had been asked for. */
 static void check_image(size_t at)
 {
@@ -440,6 +478,7 @@ static void check_image(size_t at)
 	show_unreplayed(shown);
 	check_files(shown, at);
 	replay();
+	check_sizes(shown);
 	show(NULL, replayed);
 	for (i = 0; i < FILES; i++)
 		ck_assert_msg(same(shown + i, replayed + i), "%s: file %u is not what a read-only mount showed", run.what, i);
@@ -471,7 +510,7 @@ static void try_disk(const struct pending *p, uint64_t mask, uint64_t last_keep,
 static void cut(const struct pending *p, bool with_newest, size_t at)
 {
 	static const uint64_t torn[] = { 1, ~UINT64_C(1), 0xff, 0 };
-	unsigned states = env_number("CMEK_CRASH_STATES", 12), others = with_newest ? p->n - 1 : p->n, i;
+	unsigned states = env_number("CMEK_CRASH_STATES", run.states), others = with_newest ? p->n - 1 : p->n, i;
 	uint64_t newest_bit = with_newest ? UINT64_C(1) << (p->n - 1) : 0, all = (UINT64_C(1) << others) - 1, mask;
 
 	n_cuts++;
@@ -530,18 +569,14 @@ static void cut_everywhere(size_t first)
 	}
 }
 
-/* Runs it from the base on, and cuts it where its last operation changes the disk. */
-static void run_sequence(const unsigned *sequence, unsigned n)
+/* From the base on. run.what is set. */
+static void start_sequence(void)
 {
 	struct version files[FILES];
-	size_t first = 0;
-	unsigned i, k;
+	unsigned i;
 
 	n_sequences++;
 	run.n_versions = run.n_acks = 0;
-	(void)snprintf(run.what, sizeof(run.what), "sequence");
-	for (i = 0; i < n; i++)
-		(void)snprintf(run.what + strlen(run.what), sizeof(run.what) - strlen(run.what), " %s", ops[sequence[i]].name);
 	crash_write_out(&disk, base);
 	show(NULL, files);
 	push_version();
@@ -552,16 +587,13 @@ static void run_sequence(const unsigned *sequence, unsigned n)
 	forget(files);
 	disk.recording = true;
 	open_files();
-	if (run.warm_up != NULL) {
-		push_version();
-		run.warm_up();
-		first = disk.n_ops;
-	}
-	for (i = 0; i < n; i++) {
-		first = disk.n_ops;
-		push_version();
-		ops[sequence[i]].run();
-	}
+}
+
+/* Cuts it from the change with number `first` on. */
+static void end_sequence(size_t first)
+{
+	unsigned i, k;
+
 	disk.recording = false;
 	for (i = 0; i < FILES; i++)
 		cmek_ofile_close(run.files[i]);
@@ -573,6 +605,29 @@ static void run_sequence(const unsigned *sequence, unsigned n)
 			free(run.versions[i][k].bytes);
 }
 
+/* Cuts the sequence where its last operation changes the disk. */
+static void run_sequence(const unsigned *sequence, unsigned n)
+{
+	size_t first = 0;
+	unsigned i;
+
+	(void)snprintf(run.what, sizeof(run.what), "sequence");
+	for (i = 0; i < n; i++)
+		(void)snprintf(run.what + strlen(run.what), sizeof(run.what) - strlen(run.what), " %s", ops[sequence[i]].name);
+	start_sequence();
+	if (run.warm_up != NULL) {
+		push_version();
+		run.warm_up();
+		first = disk.n_ops;
+	}
+	for (i = 0; i < n; i++) {
+		first = disk.n_ops;
+		push_version();
+		ops[sequence[i]].run();
+	}
+	end_sequence(first);
+}
+
 /* All sequences up to the length of depth that begin with these n. */
 static void run_all(unsigned *sequence, unsigned n, unsigned depth)
 {
@@ -582,6 +637,231 @@ static void run_all(unsigned *sequence, unsigned n, unsigned depth)
 	for (sequence[n] = 0; sequence[n] < N_OPS; sequence[n]++)
 		run_all(sequence, n + 1, depth);
 }
+
+/* ---- a commit beside a writer ---- */
+
+enum { GROUP_PLAIN = CMEK_GROUP_BLOCKS * BLOCK, GROUP_STORED = CMEK_MAP_BYTES + GROUP_PLAIN };
+
+static void commit_prepare(void)
+{
+	(void)pthread_mutex_lock(&run.files[0]->commit_lock);
+	ck_assert_int_eq(cmek_commit_prepare(run.files[0], &beside.commit), 0);
+	beside.version = run.n_versions - 1;
+}
+
+static void commit_log(void)
+{
+	int r;
+
+	cmek_commit_log(&beside.commit, 1, &r);
+	ck_assert_int_eq(r, 0);
+	ack_version(0, beside.version);
+}
+
+static void commit_apply(void)
+{
+	int r = cmek_commit_apply(&beside.commit);
+
+	ck_assert_int_eq(r, 0);
+	cmek_commit_finish(&beside.commit, r);
+	(void)pthread_mutex_unlock(&run.files[0]->commit_lock);
+}
+
+/* What else others do meanwhile; the writer has the lock of the group where it is. */
+static void beside_part(void)
+{
+	push_version();
+	write_at(0, 10, 100);
+}
+
+static void beside_punch(void)
+{
+	push_version();
+	punch(0, beside.group > 1 ? GROUP_PLAIN : 0, 3 * BLOCK);
+}
+
+static void beside_rewrite(void)
+{
+	push_version();
+	write_at(0, beside.group > 1 ? GROUP_PLAIN + 2 * BLOCK : 0, 2 * BLOCK);
+}
+
+static void beside_other_file(void)
+{
+	push_version();
+	op_other_file();
+	ck_assert_int_eq(cmek_content_sync(run.files[1], true), 0);
+	ack(1);
+}
+
+/* Who commits: a thread that does one thing at a time, when it is told to. */
+static struct {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	void (*job)(void);
+	bool stop;
+} committer = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static void *committer_main(void *arg)
+{
+	void (*job)(void);
+
+	(void)arg;
+	(void)pthread_mutex_lock(&committer.lock);
+	while (!committer.stop) {
+		job = committer.job;
+		if (job == NULL) {
+			(void)pthread_cond_wait(&committer.changed, &committer.lock);
+			continue;
+		}
+		(void)pthread_mutex_unlock(&committer.lock);
+		job();
+		(void)pthread_mutex_lock(&committer.lock);
+		committer.job = NULL;
+		(void)pthread_cond_broadcast(&committer.changed);
+	}
+	(void)pthread_mutex_unlock(&committer.lock);
+	return NULL;
+}
+
+static void start_committer(void)
+{
+	committer.stop = false;
+	ck_assert_int_eq(pthread_create(&committer.thread, NULL, committer_main, NULL), 0);
+}
+
+static void stop_committer(void)
+{
+	(void)pthread_mutex_lock(&committer.lock);
+	committer.stop = true;
+	(void)pthread_cond_broadcast(&committer.changed);
+	(void)pthread_mutex_unlock(&committer.lock);
+	ck_assert_int_eq(pthread_join(committer.thread, NULL), 0);
+}
+
+/* Returns when that is done. */
+static void let_committer(void (*job)(void))
+{
+	(void)pthread_mutex_lock(&committer.lock);
+	committer.job = job;
+	(void)pthread_cond_broadcast(&committer.changed);
+	while (committer.job != NULL)
+		(void)pthread_cond_wait(&committer.changed, &committer.lock);
+	(void)pthread_mutex_unlock(&committer.lock);
+}
+
+static void *other_main(void *arg)
+{
+	(void)arg;
+	beside.other();
+	return NULL;
+}
+
+/* In a thread of its own, whose locks and buffers are not the writer's, and to the end. */
+static void run_other(void)
+{
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, other_main, NULL), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+/* The groups before this one are written. */
+static void beside_written(unsigned group)
+{
+	struct version *v;
+
+	for (; beside.group < group; beside.group++) {
+		push_version();
+		v = newest(0);
+		memcpy(v->bytes + beside.group * GROUP_PLAIN, beside.data + beside.group * GROUP_PLAIN, GROUP_PLAIN);
+	}
+}
+
+static void beside_slot(void)
+{
+	static void (*const steps[])(void) = { commit_prepare, commit_log, commit_apply };
+	bool other = beside.other != NULL && beside.other_at == beside.slot;
+
+	if (other && beside.other_first)
+		run_other();
+	while (beside.step < UNIT_ROWS(steps) && beside.step_at[beside.step] == beside.slot)
+		let_committer(steps[beside.step++]);
+	if (other && !beside.other_first)
+		run_other();
+	beside.slot++;
+}
+
+static void beside_pwrite(int fd, uint64_t off, size_t n)
+{
+	unsigned group = (unsigned)(off / GROUP_STORED);
+
+	if (n < GROUP_PLAIN || group == 0 || crash_file_of(&disk, fd) != 0)
+		return;
+	beside.armed = false; /* what happens here writes, too */
+	beside_written(group);
+	beside_slot();
+	beside.armed = true;
+}
+
+/* Writes these groups of the file, which end where it does. */
+static void beside_write(unsigned first, unsigned end)
+{
+	const uint8_t *data = beside.data + first * GROUP_PLAIN;
+
+	beside.armed = true;
+	ck_assert_int_eq(cmek_content_write(run.files[0], data, (end - first) * GROUP_PLAIN, first * GROUP_PLAIN), 0);
+	beside.armed = false;
+	beside_written(end);
+	beside_slot();
+}
+
+/*
+ * Writes in place first what the file has from its beginning on or behind its first group, up to group `end`, and then one
+ * group more. A slot is before each group but the first, and behind each write.
+ */
+static void run_beside(bool fresh, unsigned end)
+{
+	uint8_t *data = malloc((end + 1) * GROUP_PLAIN);
+	size_t first;
+
+	ck_assert_ptr_nonnull(data);
+	jf_fill(data, (end + 1) * GROUP_PLAIN, rnd());
+	start_sequence();
+	first = disk.n_ops;
+	push_version();
+	if (fresh)
+		newest(0)->size = end * GROUP_PLAIN;
+	else
+		write_at(0, 5000, 100);
+	beside.data = data;
+	beside.slot = beside.step = 0;
+	beside.group = fresh ? 0 : 1;
+	start_committer();
+	beside_write(beside.group, end);
+	push_version();
+	newest(0)->size = (end + 1) * GROUP_PLAIN;
+	beside_write(end, end + 1);
+	/* If that write waited in memory, because the commit had ended the touch, a slot is left. */
+	while (beside.step < UNIT_ROWS(beside.step_at))
+		beside_slot();
+	stop_committer();
+	op_sync();
+	end_sequence(first);
+	free(data);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} others[] = {
+	{ "part", beside_part },
+	{ "punch", beside_punch },
+	{ "rewrite", beside_rewrite },
+	{ "other file", beside_other_file },
+	{ "checkpoint", op_checkpoint },
+};
 
 /* ---- where they begin ---- */
 
@@ -695,6 +975,8 @@ static void setup(void)
 	jf_store_init(&store);
 	memset(&disk, 0, sizeof(disk));
 	memset(&run, 0, sizeof(run));
+	memset(&beside, 0, sizeof(beside));
+	run.states = 12;
 	n_sequences = n_cuts = n_images = n_second = 0;
 	make_disk();
 }
@@ -732,6 +1014,63 @@ START_TEST(every_cut)
 }
 END_TEST
 
+/* Slots of the commit's steps: the next ones in order, none before the one before it. False: those were the last. */
+static bool next_order(unsigned step_at[3], unsigned n_slots)
+{
+	if (++step_at[2] < n_slots)
+		return true;
+	if (++step_at[1] == n_slots) {
+		if (++step_at[0] == n_slots)
+			return false;
+		step_at[1] = step_at[0];
+	}
+	step_at[2] = step_at[1];
+	return true;
+}
+
+/*
+ * The steps in every order (each of so many), with another thing in this slot; NULL: with a checkpoint behind the last
+ * step, when nothing but a touch speaks of the file.
+ */
+static void run_orders(bool fresh, unsigned each, void (*other)(void), const char *name, unsigned at, bool before)
+{
+	unsigned end = fresh ? 3 : 4, n_slots = end + 2, n = 0; /* so many groups are more than a MiB, and go in place */
+
+	memset(beside.step_at, 0, sizeof(beside.step_at));
+	do {
+		beside.other = other != NULL ? other : op_checkpoint;
+		beside.other_at = other != NULL ? at : beside.step_at[2];
+		beside.other_first = other != NULL && before;
+		(void)snprintf(run.what, sizeof(run.what), "commit in %u %u %u, %s in %u%s", beside.step_at[0], beside.step_at[1],
+			       beside.step_at[2], name, beside.other_at, beside.other_first ? " before" : "");
+		if (n++ % each == 0)
+			run_beside(fresh, end);
+	} while (next_order(beside.step_at, n_slots));
+}
+
+START_TEST(every_cut_beside_a_commit)
+{
+	unsigned depth = env_number("CMEK_CRASH_DEPTH", DEPTH_DEFAULT), which, at;
+	bool fresh = _i == 0;
+
+	begin();
+	if (!fresh) {
+		write_at(0, 0, 20000);
+		truncate_to(0, 4 * GROUP_PLAIN);
+	}
+	end();
+	take_base();
+	run.states = 3;
+	run_orders(fresh, depth > 2 ? 1 : depth > 1 ? 4 : 11, NULL, "checkpoint", 0, false);
+	for (which = 0; depth > 2 && which < UNIT_ROWS(others); which++)
+		for (at = 0; at < 10; at++)
+			run_orders(fresh, 1, others[which].run, others[which].name, at / 2, at % 2);
+	printf("%s beside a commit: %llu sequences, %llu cuts, %llu disks, %llu cuts in replay\n", fresh ? "a new file" : "holes",
+	       (unsigned long long)n_sequences, (unsigned long long)n_cuts, (unsigned long long)n_images,
+	       (unsigned long long)n_second);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("crash_model");
@@ -740,6 +1079,11 @@ int main(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_set_timeout(tcase, 0); /* as long as the depth takes */
 	tcase_add_loop_test(tcase, every_cut, 0, UNIT_ROWS(beginnings));
+	suite_add_tcase(suite, tcase);
+	tcase = tcase_create("beside");
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_set_timeout(tcase, 0);
+	tcase_add_loop_test(tcase, every_cut_beside_a_commit, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
