@@ -12,7 +12,7 @@ import subprocess
 import time
 
 MOUNT_SECONDS = 60
-UNMOUNT_SECONDS = 30
+UNMOUNT_SECONDS = 120  # a machine that does other things, too, must not look like a daemon that hangs
 MAX_REQUEST_KIB = 1024  # what FUSE takes at once, so that the recorder sees the requests of the loop device unsplit
 
 # The store's file systems: how they are made on a file, mount options, and the repair that an operator would try when
@@ -164,11 +164,29 @@ class Daemon:
         if device:
             subprocess.run(["umount", "-l", self.mount], check=False)
 
+    def _threads(self):
+        """What the threads of its processes are at, by the kernel's account; for the message about one that hangs."""
+        lines = []
+        for pid in descendants(self.process.pid):
+            for task in pathlib.Path("/proc", str(pid), "task").glob("*"):
+                try:
+                    stat = (task / "stat").read_text(encoding="utf-8", errors="replace")
+                    calls = (task / "stack").read_text(encoding="utf-8").split()[1::2]
+                except OSError:
+                    continue  # ended meanwhile
+                fields = stat.rpartition(")")[2].split()
+                lines.append(f"{task.name} {fields[0]} cpu {fields[11]}+{fields[12]}: {' '.join(calls[:6])}")
+        return "\n".join(lines)
+
     def stop(self):
         """Status of the program after a clean unmount."""
         try:
             unmount(self.mount)
             return self.process.wait(UNMOUNT_SECONDS)
+        except subprocess.TimeoutExpired as e:
+            threads = self._threads()
+            self.kill()
+            raise RuntimeError(f"{self.process.args[0]}: still there {UNMOUNT_SECONDS} s after its unmount:\n{threads}") from e
         except BaseException:
             self.kill()
             raise
