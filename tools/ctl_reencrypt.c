@@ -121,8 +121,9 @@ static void say_state(struct reencrypt *r, const json_t *json)
 	else if (strcmp(state, "idle") == 0)
 		cmek_tool_say(r->tool, "re-encryption does not run");
 	else if (strcmp(state, "done") == 0)
-		cmek_tool_say(r->tool, "all contents of files are under data key %" PRIu64 "; %" PRIu64 " MB were moved",
-			      number(json, "active_dek"), number(json, "bytes_moved") / MB);
+		cmek_tool_say(r->tool, "all contents and names are under data key %" PRIu64 "; %" PRIu64 " MB and %" PRIu64
+			      " names were moved", number(json, "active_dek"), number(json, "bytes_moved") / MB,
+			      number(json, "names_moved"));
 }
 
 /* What has not come to a good end is an error. */
@@ -135,7 +136,7 @@ static int judge(const json_t *json, struct cmek_error *err)
 	if (strcmp(state, "incomplete") == 0)
 		return cmek_error_set(err, CMEK_E_SYSTEM, EIO,
 				      "not everything could be moved: %" PRIu64 " blocks or names do not open, %" PRIu64
-				      " files may not be written to; the log of the mount names them",
+				      " files or names could not be stored anew; the log of the mount names them",
 				      number(json, "bad"), number(json, "left"));
 	return 0;
 }

@@ -150,8 +150,9 @@ int cmek_content_commit(struct cmek_ofile *file);
 
 /*
  * One step of moving a file to the active data key: of what is under another one, from `group` on, about max_bytes of
- * plaintext are sealed anew and committed like any change; readers and writers go on meanwhile. Times stay. 0, or -errno of
- * a commit: -EROFS, -EACCES (may only be read), -ENOSPC; -EKEYREVOKED when the volume is locked. What was moved by then is.
+ * plaintext are sealed anew and committed like any change, at once or with others; readers and writers go on meanwhile. Times
+ * stay. 0, or -errno of a commit: -EROFS, -EACCES (may only be read), -ENOSPC; -EKEYREVOKED when the volume is locked. What was
+ * moved by then is.
  */
 struct cmek_reencrypt_step {
 	uint64_t group;       /* 0 at first; then where the next step begins */

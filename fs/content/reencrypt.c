@@ -14,6 +14,8 @@
 
 /* A step ends after so many groups even when nothing has to be moved. */
 #define LOOK_MAX 1024u
+/* A file with less waiting does not get a commit of its own. */
+#define SMALL_BYTES (256u << 10)
 #define CAPABILITY "security.capability"
 #define CAPABILITY_MAX 64
 
@@ -149,7 +151,14 @@ static int commit_keeping_capabilities(struct cmek_ofile *file)
 {
 	uint8_t value[CAPABILITY_MAX];
 	ssize_t n = fgetxattr(file->fd, CAPABILITY, value, sizeof(value));
-	int r = cmek_content_commit(file);
+	int r;
+
+	/* With others of its size, for which the committer needs one flush. */
+	if (n <= 0 && file->held_bytes < SMALL_BYTES) {
+		cmek_ofile_queue(file);
+		return cmek_content_make_room(file);
+	}
+	r = cmek_content_commit(file);
 
 	if (n > 0 && fgetxattr(file->fd, CAPABILITY, NULL, 0) < 0 && errno == ENODATA &&
 	    fsetxattr(file->fd, CAPABILITY, value, (size_t)n, XATTR_CREATE) < 0 && r == 0)
@@ -188,7 +197,7 @@ int cmek_content_reencrypt(struct cmek_ofile *file, uint64_t max_bytes, struct c
 	}
 	step->done = r == 1;
 	/* Also what was waiting before: a page that others have changed is under the old key until it is sealed anew. */
-	if (step->moved_bytes + step->moved_pages > 0 || step->done) {
+	if ((step->moved_bytes + step->moved_pages > 0 || step->done) && cmek_commit_needed(file)) {
 		committed = commit_keeping_capabilities(file);
 		r = r < 0 ? r : committed;
 	}

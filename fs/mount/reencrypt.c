@@ -25,6 +25,8 @@
 #define STATE_FORMAT 1
 /* How fast it is, is told of the last so and so long. */
 #define SPEED_MS 5000u
+/* A directory that is being listed is left alone, and looked at again after this. */
+#define BUSY_MS 2000u
 /* One pass finds nothing when the one before it has moved everything; more only go on if others keep moving things. */
 #define PASSES_MAX 100u
 
@@ -203,6 +205,17 @@ static void begin_marks(struct cmek_reencrypt *work)
 	(void)pthread_mutex_unlock(&work->lock);
 }
 
+/* Somebody is in the middle of a listing: it can take a while, and a lock or an end may come first. */
+static void wait_for_listings(struct cmek_reencrypt *work)
+{
+	uint64_t until_ms = now_ms() + BUSY_MS;
+
+	(void)pthread_mutex_lock(&work->lock);
+	while (work->state == RUNNING && !work->ending && now_ms() < until_ms)
+		wait_until_locked(work, until_ms);
+	(void)pthread_mutex_unlock(&work->lock);
+}
+
 /* Pass after pass, until one finds nothing to move. 0, -ECANCELED or -errno. */
 static int run(struct cmek_reencrypt *work, struct cmek_reencrypt_counts *counts)
 {
@@ -226,7 +239,9 @@ static int run(struct cmek_reencrypt *work, struct cmek_reencrypt_counts *counts
 		again = work->again || dek == 0 || dek != cmek_keyring_active_dek(work->params.ring);
 		work->counts = *counts;
 		(void)pthread_mutex_unlock(&work->lock);
-	} while (r < 0 || ((again || counts->moved > 0) && counts->pass < PASSES_MAX));
+		if (r == 0 && counts->busy > 0)
+			wait_for_listings(work);
+	} while (r < 0 || again || counts->busy > 0 || (counts->moved > 0 && counts->pass < PASSES_MAX));
 	return 0;
 }
 
@@ -243,8 +258,9 @@ static void end_run(struct cmek_reencrypt *work, const struct cmek_reencrypt_cou
 	}
 	(void)pthread_mutex_unlock(&work->lock);
 	if (r == 0)
-		cmek_log(CMEK_LOG_NOTICE, "re-encryption has come to its end: %llu bytes moved, %llu blocks or names do not open, "
-			 "%llu files may not be written to", (unsigned long long)counts->bytes_moved,
+		cmek_log(CMEK_LOG_NOTICE, "re-encryption has come to its end: %llu bytes and %llu names moved, %llu blocks or "
+			 "names do not open, %llu could not be stored anew", (unsigned long long)counts->bytes_moved,
+			 (unsigned long long)counts->names_moved,
 			 (unsigned long long)counts->bad, (unsigned long long)counts->left);
 	else if (r != -ECANCELED)
 		cmek_log(CMEK_LOG_ERROR, "re-encryption has stopped: %s", strerror(-r));
@@ -414,12 +430,13 @@ json_t *cmek_reencrypt_json(struct cmek_reencrypt *work)
 	counts = work->counts;
 	speed = speed_locked(work);
 	to_do = counts.bytes_total > counts.bytes_done ? counts.bytes_total - counts.bytes_done : 0;
-	json = json_pack("{s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "state", state_names[work->state],
+	json = json_pack("{s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "state", state_names[work->state],
 			 "active_dek", (int)cmek_keyring_active_dek(work->params.ring), "rate_limit_bytes",
 			 (json_int_t)work->rate, "pass", (int)counts.pass, "bytes_total", (json_int_t)counts.bytes_total,
 			 "bytes_done", (json_int_t)counts.bytes_done, "bytes_moved", (json_int_t)counts.bytes_moved,
 			 "files_total", (json_int_t)counts.files_total, "files_done", (json_int_t)counts.files_done, "bad",
-			 (json_int_t)counts.bad, "left", (json_int_t)counts.left, "bytes_per_second", (json_int_t)speed);
+			 (json_int_t)counts.bad, "left", (json_int_t)counts.left, "names_moved",
+			 (json_int_t)counts.names_moved, "bytes_per_second", (json_int_t)speed);
 	if (json) {
 		cmek_time_encode(work->started, started);
 		json_object_set_new(json, "started", work->started ? json_string(started) : json_null());

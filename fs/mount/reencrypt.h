@@ -57,7 +57,9 @@ struct cmek_reencrypt_counts {
 	uint64_t bytes_moved;              /* in all passes */
 	uint64_t moved;                    /* of this pass: anything at all */
 	uint64_t bad;                      /* of this pass: blocks, pages and names that do not open */
-	uint64_t left;                     /* of this pass: files that may not be written to */
+	uint64_t left;                     /* of this pass: files that may not be written to, names that can't be changed */
+	uint64_t busy;                     /* of this pass: directories that were being listed */
+	uint64_t names_moved;              /* in all passes: names, targets of symlinks, attributes */
 };
 const struct cmek_reencrypt_params *cmek_reencrypt_params(const struct cmek_reencrypt *work);
 /*

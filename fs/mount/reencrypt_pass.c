@@ -43,6 +43,14 @@ static void report_left(uint64_t node, int r)
 			 "its data key", node, strerror(-r));
 }
 
+static void report_names(uint64_t node, const struct cmek_tree_reencrypt *sum)
+{
+	static struct cmek_log_limit limit;
+
+	cmek_log_limited(&limit, CMEK_LOG_WARNING, "re-encryption: node %" PRIu64 ": names, symlinks or attributes stay under their "
+			 "data key: %" PRIu64 " do not open, %" PRIu64 " could not be stored anew", node, sum->bad, sum->left);
+}
+
 /* One step of a file, with the keys in use. 1: it is done. */
 static int step_file(struct pass *p, struct cmek_ofile *file, struct cmek_reencrypt_step *step)
 {
@@ -103,10 +111,41 @@ static int move_file(struct pass *p, uint64_t node, uint64_t size)
 	return r > 0 || is_gone(r) || is_refused(r) ? 0 : r;
 }
 
+/* Names in a directory, targets of the symlinks there, attributes of anything that can have them. */
+static int move_tree_parts(struct pass *p, uint64_t node, mode_t mode)
+{
+	struct cmek_tree_reencrypt sum = { 0 };
+	int r = 0;
+
+	if (!S_ISREG(mode) && !S_ISDIR(mode))
+		return 0;
+	if (!cmek_reencrypt_enter(p->work))
+		r = -ECANCELED;
+	if (r == 0)
+		r = cmek_tree_reencrypt_xattrs(p->params->tree, node, &sum);
+	if (r == 0 && S_ISDIR(mode))
+		r = cmek_tree_reencrypt_dir(p->params->tree, node, &sum);
+	if (sum.moved > 0 && S_ISDIR(mode))
+		cmek_content_names_changed(p->params->content);
+	cmek_reencrypt_leave(p->work);
+	p->counts->names_moved += sum.moved;
+	p->counts->moved += sum.moved;
+	p->counts->bad += sum.bad;
+	p->counts->left += sum.left + is_refused(r);
+	p->counts->busy += sum.busy;
+	if (sum.bad + sum.left > 0 || is_refused(r))
+		report_names(node, &sum);
+	if (r == 0 && sum.moved > 0)
+		cmek_reencrypt_tell(p->work, p->counts, 0);
+	return is_gone(r) || is_refused(r) ? 0 : r;
+}
+
 static int look_at(struct pass *p, const struct cmek_entry *entry)
 {
-	if (!S_ISREG(entry->st.st_mode))
-		return 0;
+	int r = p->measure ? 0 : move_tree_parts(p, entry->node, entry->st.st_mode);
+
+	if (r != 0 || !S_ISREG(entry->st.st_mode))
+		return r;
 	if (!p->measure)
 		return move_file(p, entry->node, (uint64_t)entry->st.st_size);
 	p->counts->bytes_total += (uint64_t)entry->st.st_size;
@@ -118,8 +157,10 @@ static int walk_tree(struct pass *p)
 {
 	struct cmek_walk *walk = NULL;
 	struct cmek_entry entry;
-	int r = cmek_walk_new(p->params->tree, CMEK_NODE_ROOT, &walk);
+	int r = p->measure ? 0 : move_tree_parts(p, CMEK_NODE_ROOT, S_IFDIR);
 
+	if (r == 0)
+		r = cmek_walk_new(p->params->tree, CMEK_NODE_ROOT, &walk);
 	while (r == 0) {
 		r = cmek_reencrypt_enter(p->work) ? cmek_walk_next(walk, &entry) : -ECANCELED;
 		cmek_reencrypt_leave(p->work);
@@ -149,7 +190,10 @@ static int move_nameless(struct pass *p)
 		else
 			(void)cmek_tree_getattr_timeless(p->params->tree, node, &st); /* gone: none of these */
 		cmek_reencrypt_leave(p->work);
-		if (r == 0 && st.st_nlink == 0 && S_ISREG(st.st_mode))
+		if (r != 0 || st.st_nlink != 0)
+			continue;
+		r = move_tree_parts(p, node, st.st_mode & S_IFMT);
+		if (r == 0 && S_ISREG(st.st_mode))
 			r = move_file(p, node, (uint64_t)st.st_size);
 	}
 	return r;
@@ -168,7 +212,15 @@ int cmek_reencrypt_pass(struct cmek_reencrypt *work, struct cmek_reencrypt_count
 	struct pass p = { work, cmek_reencrypt_params(work), counts, false };
 	int r;
 
-	counts->bytes_done = counts->files_done = counts->moved = counts->bad = counts->left = 0;
+	counts->bytes_done = counts->files_done = counts->moved = counts->bad = counts->left = counts->busy = 0;
 	r = walk_tree(&p);
-	return r == 0 ? move_nameless(&p) : r;
+	if (r == 0)
+		r = move_nameless(&p);
+	/* What waits for the committer is under the new key when it is in the store. */
+	if (r == 0)
+		r = cmek_reencrypt_enter(work) ? cmek_content_commit_all(p.params->content) : -ECANCELED;
+	else
+		(void)cmek_reencrypt_enter(work);
+	cmek_reencrypt_leave(work);
+	return r;
 }

@@ -108,7 +108,7 @@ static int read_ahead(struct cmek_walk *walk, struct level *level)
 	int r;
 
 	level->n = level->next = 0;
-	r = cmek_tree_readdir(walk->tree, level->node, level->off, true, take, level, &n_bad);
+	r = cmek_tree_walk_dir(walk->tree, level->node, level->off, take, level, &n_bad);
 	walk->bad += n_bad;
 	level->ended = r < 0 || level->off == before;
 	/* It was removed meanwhile. */

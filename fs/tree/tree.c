@@ -104,6 +104,8 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 		pthread_rwlock_init(&tree->dir_locks[i], NULL);
 	for (i = 0; i < CMEK_TREE_NAME_LOCKS; i++)
 		pthread_mutex_init(&tree->name_locks[i], NULL);
+	for (i = 0; i < CMEK_TREE_XATTR_LOCKS; i++)
+		pthread_mutex_init(&tree->xattr_locks[i], NULL);
 	cmek_cred_init(&tree->self);
 	/* A descriptor of our own kind: what we were given may be an O_PATH one. */
 	tree->root_fd = cmek_store_open(store_fd, ".", O_RDONLY | O_DIRECTORY);
@@ -156,6 +158,8 @@ void cmek_tree_free(struct cmek_tree *tree)
 		pthread_rwlock_destroy(&tree->dir_locks[i]);
 	for (i = 0; i < CMEK_TREE_NAME_LOCKS; i++)
 		pthread_mutex_destroy(&tree->name_locks[i]);
+	for (i = 0; i < CMEK_TREE_XATTR_LOCKS; i++)
+		pthread_mutex_destroy(&tree->xattr_locks[i]);
 	pthread_mutex_destroy(&tree->links_lock);
 	free(tree);
 }
@@ -236,27 +240,36 @@ int cmek_tree_enter(struct cmek_tree *tree, const struct cmek_tree_place *place,
 	return r;
 }
 
-int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, struct cmek_entry *ret_entry)
+static int look_up(struct cmek_tree *tree, struct cmek_tree_place *place, struct cmek_entry *ret_entry)
 {
 	struct cmek_tree_locks locks = { 0 };
-	struct cmek_tree_place place;
 	struct cmek_store_stat st;
+	int r;
+
+	cmek_tree_place_lock(&locks, place);
+	cmek_tree_lock_names(tree, &locks);
+	r = cmek_tree_place_find(tree, place, &st);
+	if (r == 0)
+		r = cmek_tree_place_check_link(place);
+	if (r == 0)
+		r = cmek_tree_enter(tree, place, -1, &st, ret_entry);
+	cmek_tree_unlock(tree, &locks);
+	return r;
+}
+
+int cmek_tree_lookup(struct cmek_tree *tree, uint64_t parent, const char *name, struct cmek_entry *ret_entry)
+{
+	struct cmek_tree_place place;
 	int r;
 
 	r = cmek_tree_place_get(tree, parent, name, &place);
 	if (r)
 		return r;
 	r = cmek_tree_place_name(tree, &place, name);
-	if (r == 0) {
-		cmek_tree_place_lock(&locks, &place);
-		cmek_tree_lock_names(tree, &locks);
-		r = cmek_tree_place_find(tree, &place, &st);
-		if (r == 0)
-			r = cmek_tree_place_check_link(&place);
-		if (r == 0)
-			r = cmek_tree_enter(tree, &place, -1, &st, ret_entry);
-		cmek_tree_unlock(tree, &locks);
-	}
+	if (r == 0)
+		r = look_up(tree, &place, ret_entry);
+	while (r == -ENOENT && cmek_tree_place_moved(tree, &place, name))
+		r = look_up(tree, &place, ret_entry);
 	cmek_tree_place_put(tree, &place);
 	return r;
 }

@@ -85,6 +85,24 @@ int cmek_tree_rename(struct cmek_tree *tree, uint64_t parent, const char *name, 
 /* target gets at most size bytes (no NUL); returns the length of the target (at most 4095) or -errno. */
 int cmek_tree_readlink(struct cmek_tree *tree, uint64_t node, char *target, size_t size);
 
+/*
+ * Re-encryption: what a node has under another data key than the active one moves to it, while the volume is in use. What is
+ * found out is added to *sum. 0, or -errno: what made it stop half-way (-ENOSPC, -EROFS, -ESTALE: there is no such node).
+ */
+struct cmek_tree_reencrypt {
+	uint64_t moved; /* names, targets, attributes */
+	uint64_t bad;   /* that do not open, and stay as they are */
+	uint64_t left;  /* that the store would not let go, or has no room for */
+	uint64_t busy;  /* directories that somebody was listing: to be tried again later */
+};
+/*
+ * The names in a directory, and the targets of its symlinks. Those are stored anew: a symlink gets another inode, and one
+ * with several names becomes several.
+ */
+int cmek_tree_reencrypt_dir(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum);
+/* The extended attributes of a file or directory. */
+int cmek_tree_reencrypt_xattrs(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum);
+
 /* Goes through the nodes that the kernel knows: as cmek_node_next(). */
 uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index);
 
@@ -113,6 +131,12 @@ int cmek_tree_removexattr(struct cmek_tree *tree, uint64_t node, const char *nam
 typedef int (*cmek_emit_fn)(void *arg, const char *name, const struct cmek_entry *entry, uint64_t next_off);
 int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool plus, cmek_emit_fn emit, void *arg,
 		      unsigned *ret_bad);
+
+/*
+ * The same with `plus` for somebody of this program, who does not mind when names that move to another data key meanwhile are
+ * told twice, or not at all. For others, that waits until their listings have ended.
+ */
+int cmek_tree_walk_dir(struct cmek_tree *tree, uint64_t node, uint64_t off, cmek_emit_fn emit, void *arg, unsigned *ret_bad);
 
 /* fsync of a directory, with what its entries need (doc/format.md section 6). */
 int cmek_tree_fsyncdir(struct cmek_tree *tree, uint64_t node, bool datasync);

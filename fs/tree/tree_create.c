@@ -190,8 +190,9 @@ int cmek_tree_mknod(struct cmek_tree *tree, uint64_t parent, const char *name, m
 	return r;
 }
 
-int cmek_tree_symlink(struct cmek_tree *tree, uint64_t parent, const char *name, const char *target,
-		      const struct cmek_cred *cred, struct cmek_entry *ret_entry)
+/* -EAGAIN: the target was sealed under a data key that is not the active one any more. */
+static int make_symlink(struct cmek_tree *tree, uint64_t parent, const char *name, const char *target,
+			const struct cmek_cred *cred, struct cmek_entry *ret_entry)
 {
 	char *text = NULL;
 	struct making m;
@@ -205,7 +206,10 @@ int cmek_tree_symlink(struct cmek_tree *tree, uint64_t parent, const char *name,
 	r = making_begin(tree, parent, name, &m);
 	if (r)
 		goto out;
-	r = m.exists ? -EEXIST : cmek_cred_enter(&tree->self, cred, &entered);
+	/* Who moves the directory to another key waits for its lock first, so what is made from here on is not overlooked. */
+	r = m.exists ? -EEXIST : cmek_tree_target_is_old(tree, text) ? -EAGAIN : 0;
+	if (r == 0)
+		r = cmek_cred_enter(&tree->self, cred, &entered);
 	if (r == 0) {
 		r = cmek_store_symlink(m.place.dir.fd.fd, m.place.name->entry, text);
 		cmek_cred_leave(&tree->self, entered);
@@ -220,6 +224,17 @@ out:
 	if (r)
 		cmek_tree_drop_pieces(tree, text);
 	free(text);
+	return r;
+}
+
+int cmek_tree_symlink(struct cmek_tree *tree, uint64_t parent, const char *name, const char *target,
+		      const struct cmek_cred *cred, struct cmek_entry *ret_entry)
+{
+	int r;
+
+	do
+		r = make_symlink(tree, parent, name, target, cred, ret_entry);
+	while (r == -EAGAIN);
 	return r;
 }
 

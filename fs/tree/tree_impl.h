@@ -23,11 +23,14 @@
  *  2. name_locks[(dev, ino) of the directory, stored name]: held by everything that looks at or changes what a name
  *     refers to, so that a name, its long-name link, and the node's hint change together. Stripes; ascending order.
  *  3. the locks inside node.c and fd_cache.c, streams.lock: short, never around a system call on the store.
+ * Before all of them: the locks of listings (tree_readdir.c), shared by a listing for one answer, exclusive while names
+ * move to another data key. Apart from them: xattr_locks[inode], held where an attribute is changed under all its data keys.
  * Descriptors of directories are had before 1, since opening one by its hint takes locks of kind 2 for a moment.
  */
 #define CMEK_TREE_DIR_LOCKS 256
 #define CMEK_TREE_NAME_LOCKS 1024
 #define CMEK_TREE_DIR_VERSIONS 1024
+#define CMEK_TREE_XATTR_LOCKS 64
 
 struct cmek_tree_streams;
 
@@ -55,6 +58,7 @@ struct cmek_tree {
 	pthread_rwlock_t dir_locks[CMEK_TREE_DIR_LOCKS];
 	pthread_mutex_t name_locks[CMEK_TREE_NAME_LOCKS];
 	uint32_t dir_versions[CMEK_TREE_DIR_VERSIONS]; /* atomic; counts changes, by hash of the directory */
+	pthread_mutex_t xattr_locks[CMEK_TREE_XATTR_LOCKS]; /* by hash of the inode */
 };
 
 /* tree_fd.c: descriptors of nodes */
@@ -95,6 +99,8 @@ struct cmek_tree_locks {
 	unsigned n_names;
 	bool dirs_held, names_held;
 };
+/* Which of n stripes a directory has. */
+unsigned cmek_tree_dir_stripe(const struct cmek_node_key *dir, unsigned n);
 void cmek_tree_locks_add_dir(struct cmek_tree_locks *locks, const struct cmek_node_key *key, bool write);
 void cmek_tree_locks_add_name(struct cmek_tree_locks *locks, const struct cmek_node_key *dir, const char *entry);
 void cmek_tree_lock_dirs(struct cmek_tree *tree, struct cmek_tree_locks *locks);
@@ -126,6 +132,11 @@ int cmek_tree_place_check_link(const struct cmek_tree_place *place);
 /* Makes the link of a long name (also heals a wrong one) / takes a link away after its entry. Names locked. */
 int cmek_tree_place_make_link(struct cmek_tree *tree, struct cmek_tree_place *place);
 void cmek_tree_place_drop_link(struct cmek_tree *tree, const struct cmek_tree_place *place);
+/*
+ * After -ENOENT, with nothing locked: true when the names move, or have moved, to another data key since they were computed.
+ * They are computed again, and looking for the entry is worth another attempt.
+ */
+bool cmek_tree_place_moved(struct cmek_tree *tree, struct cmek_tree_place *place, const char *plain);
 /* The directory has changed: listings in progress read it anew. */
 void cmek_tree_dir_changed(struct cmek_tree *tree, const struct cmek_tree_dir *dir);
 uint32_t cmek_tree_dir_version(struct cmek_tree *tree, const struct cmek_node_key *dir);
@@ -159,6 +170,16 @@ int cmek_tree_enter(struct cmek_tree *tree, const struct cmek_tree_place *place,
 int cmek_tree_read_target(struct cmek_tree *tree, int dirfd, const char *name, char *ret_target, size_t *ret_len);
 /* The text for a new link, malloced; its pieces are made and flushed. */
 int cmek_tree_make_target(struct cmek_tree *tree, const char *target, char **ret_text);
+/*
+ * Puts a symlink with this text at (dirfd, name), in place of what is there, in one step. like: whose owner and times it
+ * gets, NULL = nobody's.
+ */
+int cmek_tree_replace_link(struct cmek_tree *tree, const char *text, const struct stat *like, int dirfd, const char *name);
+/* The target of a symlink to the active data key; 0 also when the entry is none. */
+int cmek_tree_reencrypt_symlink(struct cmek_tree *tree, const struct cmek_tree_dir *dir, const char *entry,
+				struct cmek_tree_reencrypt *sum);
+/* The text is under another data key than the active one. */
+bool cmek_tree_target_is_old(struct cmek_tree *tree, const char *text);
 /* Removes the pieces of a link with this text, which is gone (or was not made). */
 void cmek_tree_drop_pieces(struct cmek_tree *tree, const char *text);
 
@@ -199,6 +220,12 @@ void cmek_tree_give_id_back(const struct cmek_tree_victim *victim, const struct 
 int cmek_tree_streams_new(struct cmek_tree_streams **ret_streams);
 void cmek_tree_streams_free(struct cmek_tree_streams *streams);
 void cmek_tree_streams_drop(struct cmek_tree_streams *streams, uint64_t node);
+/*
+ * Names of the directory are about to change in the store, which would have a listing that is resumed by the store's cookie
+ * tell some of them twice, or not at all. False: somebody seems to be in the middle of one. Else listings wait until the end.
+ */
+bool cmek_tree_listings_begin_move(struct cmek_tree *tree, const struct cmek_node_key *dir);
+void cmek_tree_listings_end_move(struct cmek_tree *tree, const struct cmek_node_key *dir);
 
 /* tree_sync.c */
 

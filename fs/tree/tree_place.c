@@ -25,9 +25,14 @@ static uint64_t hash_dir(const struct cmek_node_key *dir)
 	return h ^ h >> 32;
 }
 
+unsigned cmek_tree_dir_stripe(const struct cmek_node_key *dir, unsigned n)
+{
+	return (unsigned)(hash_dir(dir) % n);
+}
+
 void cmek_tree_locks_add_dir(struct cmek_tree_locks *locks, const struct cmek_node_key *key, bool write)
 {
-	uint16_t stripe = (uint16_t)(hash_dir(key) % CMEK_TREE_DIR_LOCKS);
+	uint16_t stripe = (uint16_t)cmek_tree_dir_stripe(key, CMEK_TREE_DIR_LOCKS);
 	unsigned i;
 
 	for (i = 0; i < locks->n_dirs; i++) {
@@ -299,6 +304,18 @@ int cmek_tree_place_name(struct cmek_tree *tree, struct cmek_tree_place *place, 
 	if (r)
 		return r;
 	return place->dir.has_id ? compute_names(tree, place, plain) : -ENOENT;
+}
+
+bool cmek_tree_place_moved(struct cmek_tree *tree, struct cmek_tree_place *place, const char *plain)
+{
+	const struct cmek_dir_id before = place->dir.id;
+
+	if (!place->dir.has_id || cmek_tree_dir_load_id(tree, &place->dir, false) || !place->dir.has_id)
+		return false;
+	if (place->dir.id.dek == before.dek && (place->dir.id.old_dek == before.old_dek || !place->dir.id.old_dek))
+		return false;
+	place->n_names = 0;
+	return compute_names(tree, place, plain) == 0;
 }
 
 int cmek_tree_place_new_name(struct cmek_tree *tree, struct cmek_tree_place *place, const char *plain)

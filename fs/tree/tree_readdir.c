@@ -11,12 +11,18 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/tree/tree_impl.h"
 
 #define MAX_STREAMS 32
 #define BUF_BYTES 32768
+#define STRIPES 256
+/* A listing that was begun and not asked for any more for so long has been given up. */
+#define GIVEN_UP_MS 60000
+/* Where there is always one, for so long, nobody waits any more. */
+#define PATIENCE_MS 600000
 
 struct stream {
 	uint64_t node;
@@ -28,7 +34,15 @@ struct stream {
 	char buf[BUF_BYTES] __attribute__((aligned(8)));
 };
 
+/* Listings of the directories of one stripe. Shared: an answer is being filled; exclusive: names move to another data key. */
+struct stripe {
+	pthread_rwlock_t lock;
+	atomic_uint n_begun; /* an estimate: it is known when one begins and ends, but not when it is given up */
+	_Atomic(uint64_t) first_ms, last_ms; /* when the first of them began, and the last one was asked for */
+};
+
 struct cmek_tree_streams {
+	struct stripe stripes[STRIPES];
 	pthread_mutex_t lock;
 	struct stream *idle[MAX_STREAMS]; /* the one used longest ago first */
 	unsigned n;
@@ -58,9 +72,12 @@ static void stream_free(struct stream *s)
 int cmek_tree_streams_new(struct cmek_tree_streams **ret_streams)
 {
 	struct cmek_tree_streams *streams = calloc(1, sizeof *streams);
+	unsigned i;
 
 	if (!streams)
 		return -ENOMEM;
+	for (i = 0; i < STRIPES; i++)
+		pthread_rwlock_init(&streams->stripes[i].lock, NULL);
 	pthread_mutex_init(&streams->lock, NULL);
 	*ret_streams = streams;
 	return 0;
@@ -68,8 +85,12 @@ int cmek_tree_streams_new(struct cmek_tree_streams **ret_streams)
 
 void cmek_tree_streams_free(struct cmek_tree_streams *streams)
 {
+	unsigned i;
+
 	if (!streams)
 		return;
+	for (i = 0; i < STRIPES; i++)
+		pthread_rwlock_destroy(&streams->stripes[i].lock);
 	while (streams->n)
 		stream_free(streams->idle[--streams->n]);
 	pthread_mutex_destroy(&streams->lock);
@@ -170,6 +191,56 @@ static int stream_fill(struct listing *l, struct stream *s)
 	s->len = n > 0 ? (size_t)n : 0;
 	/* ENOENT: the directory was removed while it is known. */
 	return n == -ENOENT ? 0 : n > 0 ? 1 : (int)n;
+}
+
+/* Listings and moving names */
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts); /* can't fail */
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static struct stripe *stripe_of(struct cmek_tree *tree, const struct cmek_node_key *dir)
+{
+	return &tree->streams->stripes[cmek_tree_dir_stripe(dir, STRIPES)];
+}
+
+/* An answer from cookie `off` on was filled, up to the end of the directory or not. The kernel asks once more behind it. */
+static void note_listing(struct stripe *stripe, uint64_t off, bool ended, unsigned n_emitted)
+{
+	unsigned n = atomic_load(&stripe->n_begun);
+
+	if (!ended)
+		atomic_store(&stripe->last_ms, now_ms());
+	if (off == 0 && !ended && atomic_fetch_add(&stripe->n_begun, 1) == 0)
+		atomic_store(&stripe->first_ms, now_ms());
+	else if (off != 0 && ended && n_emitted > 0)
+		while (n > 0 && !atomic_compare_exchange_weak(&stripe->n_begun, &n, n - 1))
+			;
+}
+
+bool cmek_tree_listings_begin_move(struct cmek_tree *tree, const struct cmek_node_key *dir)
+{
+	struct stripe *stripe = stripe_of(tree, dir);
+
+	pthread_rwlock_wrlock(&stripe->lock);
+	if (atomic_load(&stripe->n_begun) == 0)
+		return true;
+	if (now_ms() - atomic_load(&stripe->last_ms) >= GIVEN_UP_MS ||
+	    now_ms() - atomic_load(&stripe->first_ms) >= PATIENCE_MS) {
+		atomic_store(&stripe->n_begun, 0);
+		return true;
+	}
+	pthread_rwlock_unlock(&stripe->lock);
+	return false;
+}
+
+void cmek_tree_listings_end_move(struct cmek_tree *tree, const struct cmek_node_key *dir)
+{
+	pthread_rwlock_unlock(&stripe_of(tree, dir)->lock);
 }
 
 /* Entries */
@@ -320,16 +391,20 @@ static int emit_record(struct listing *l, const struct dirent64 *d)
 	return emit(l, plain, &entry, (uint64_t)d->d_off);
 }
 
-int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool plus, cmek_emit_fn emit_fn, void *arg,
-		      unsigned *ret_bad)
+/* noted: names must not move before the listing has ended. */
+static int read_dir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool plus, bool noted, cmek_emit_fn emit_fn, void *arg,
+		    unsigned *ret_bad)
 {
 	struct listing l = { .tree = tree, .plus = plus, .emit = emit_fn, .arg = arg };
 	struct stream *s = NULL;
+	struct stripe *stripe;
 	int r;
 
 	r = cmek_tree_dir_get(tree, node, &l.dir);
 	if (r)
 		return r;
+	stripe = stripe_of(tree, &l.dir.fd.node.key);
+	pthread_rwlock_rdlock(&stripe->lock);
 	r = cmek_tree_dir_load_id(tree, &l.dir, false);
 	if (r == 0)
 		r = stream_get(&l, off, &s);
@@ -351,6 +426,8 @@ int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool 
 		s->pos += d->d_reclen;
 		s->off = (uint64_t)d->d_off;
 	}
+	if (noted)
+		note_listing(stripe, off, r == 0, l.n_emitted);
 	/* What has been listed counts; the error comes again with the next call. */
 	r = r < 0 && l.n_emitted == 0 ? r : 0;
 	if (r == 0)
@@ -360,6 +437,18 @@ int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool 
 	if (r == 0)
 		*ret_bad = l.n_bad;
 out:
+	pthread_rwlock_unlock(&stripe->lock);
 	cmek_tree_dir_put(tree, &l.dir);
 	return r;
+}
+
+int cmek_tree_readdir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool plus, cmek_emit_fn emit_fn, void *arg,
+		      unsigned *ret_bad)
+{
+	return read_dir(tree, node, off, plus, true, emit_fn, arg, ret_bad);
+}
+
+int cmek_tree_walk_dir(struct cmek_tree *tree, uint64_t node, uint64_t off, cmek_emit_fn emit_fn, void *arg, unsigned *ret_bad)
+{
+	return read_dir(tree, node, off, true, false, emit_fn, arg, ret_bad);
 }

@@ -137,12 +137,35 @@ void cmek_tree_give_id_back(const struct cmek_tree_victim *victim, const struct 
 		(void)cmek_dir_id_restore(victim->fd, &taken->id);
 }
 
-int cmek_tree_unlink(struct cmek_tree *tree, uint64_t parent, const char *name)
+/* What is at the place, if it is no directory; *victim is to be put in any case. */
+static int remove_entry(struct cmek_tree *tree, struct cmek_tree_place *place, struct cmek_tree_victim *victim)
 {
 	struct cmek_tree_locks locks = { 0 };
+	struct cmek_store_stat st;
+	int r;
+
+	cmek_tree_place_lock(&locks, place);
+	cmek_tree_lock_names(tree, &locks);
+	r = cmek_tree_place_find(tree, place, &st);
+	if (r == 0 && S_ISDIR(st.st.st_mode))
+		r = -EISDIR;
+	if (r == 0)
+		r = cmek_tree_victim_get(tree, place, &st, victim);
+	if (r == 0)
+		r = cmek_store_unlink(place->dir.fd.fd, place->name->entry);
+	if (r == 0) {
+		cmek_tree_victim_gone(tree, place, victim);
+		cmek_tree_place_drop_link(tree, place);
+		cmek_tree_dir_changed(tree, &place->dir);
+	}
+	cmek_tree_unlock(tree, &locks);
+	return r;
+}
+
+int cmek_tree_unlink(struct cmek_tree *tree, uint64_t parent, const char *name)
+{
 	struct cmek_tree_victim victim = { .fd = -1 };
 	struct cmek_tree_place place;
-	struct cmek_store_stat st;
 	int r;
 
 	if (atomic_load(&tree->read_only))
@@ -151,26 +174,12 @@ int cmek_tree_unlink(struct cmek_tree *tree, uint64_t parent, const char *name)
 	if (r)
 		return r;
 	r = cmek_tree_place_name(tree, &place, name);
-	if (r)
-		goto out;
-	cmek_tree_place_lock(&locks, &place);
-	cmek_tree_lock_names(tree, &locks);
-	r = cmek_tree_place_find(tree, &place, &st);
-	if (r == 0 && S_ISDIR(st.st.st_mode))
-		r = -EISDIR;
 	if (r == 0)
-		r = cmek_tree_victim_get(tree, &place, &st, &victim);
-	if (r == 0)
-		r = cmek_store_unlink(place.dir.fd.fd, place.name->entry);
-	if (r == 0) {
-		cmek_tree_victim_gone(tree, &place, &victim);
-		cmek_tree_place_drop_link(tree, &place);
-		cmek_tree_dir_changed(tree, &place.dir);
-	}
-	cmek_tree_unlock(tree, &locks);
+		r = remove_entry(tree, &place, &victim);
+	while (r == -ENOENT && cmek_tree_place_moved(tree, &place, name))
+		r = remove_entry(tree, &place, &victim);
 	if (r == 0 && victim.text)
 		cmek_tree_drop_pieces(tree, victim.text);
-out:
 	cmek_tree_victim_put(tree, &victim);
 	cmek_tree_place_put(tree, &place);
 	return r;
@@ -220,6 +229,10 @@ int cmek_tree_rmdir(struct cmek_tree *tree, uint64_t parent, const char *name)
 		bool same = false;
 
 		r = cmek_tree_place_find(tree, &place, &st);
+		if (r == -ENOENT && cmek_tree_place_moved(tree, &place, name)) {
+			r = 0;
+			continue;
+		}
 		if (r == 0 && !S_ISDIR(st.st.st_mode))
 			r = -ENOTDIR;
 		if (r)
@@ -239,6 +252,8 @@ int cmek_tree_rmdir(struct cmek_tree *tree, uint64_t parent, const char *name)
 		cmek_tree_unlock(tree, &locks);
 		if (same)
 			break;
+		if (r == -ENOENT && cmek_tree_place_moved(tree, &place, name))
+			r = 0;
 	}
 	if (tries == MAX_TRIES)
 		r = -EBUSY;

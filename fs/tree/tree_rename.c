@@ -175,6 +175,10 @@ int cmek_tree_rename(struct cmek_tree *tree, uint64_t parent, const char *name, 
 	r = cmek_tree_place_name(tree, &m.src, name);
 	for (tries = 0; r == 0 || r == -EAGAIN; tries++) {
 		r = attempt(tree, &m, new_name, flags);
+		if (r == -ENOENT && tries < MAX_TRIES && cmek_tree_place_moved(tree, &m.src, name)) {
+			r = 0;
+			continue;
+		}
 		if (r != -EAGAIN || tries == MAX_TRIES)
 			break;
 		m.victim_locked = true;

@@ -7,10 +7,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
+#include "base/text.h"
 #include "fs/tree/symlink_crypt.h"
 #include "fs/tree/tree_impl.h"
 
@@ -164,6 +167,14 @@ out:
 	return 0;
 }
 
+bool cmek_tree_target_is_old(struct cmek_tree *tree, const char *text)
+{
+	struct cmek_symlink_head head;
+
+	return cmek_symlink_parse(text, strlen(text), tree->params.symlink_max, &head) == 0 &&
+	       head.dek != cmek_keyring_active_dek(tree->ring);
+}
+
 void cmek_tree_drop_pieces(struct cmek_tree *tree, const char *text)
 {
 	char name[CMEK_SYMLINK_PIECE_NAME];
@@ -181,4 +192,115 @@ void cmek_tree_drop_pieces(struct cmek_tree *tree, const char *text)
 		cmek_symlink_piece(&head, max, k, name, &off, &len);
 		(void)cmek_store_unlink(fd, name);
 	}
+}
+
+/* A symlink in our own directory, under a name that no piece has; -1 or an O_PATH descriptor of it in *ret_fd. */
+static int make_spare(struct cmek_tree *tree, int links, const char *text, char ret_name[CMEK_SYMLINK_PIECE_NAME], int *ret_fd)
+{
+	char id[CMEK_SYMLINK_ID_LEN + 1];
+	uint8_t bytes[16];
+	int r;
+
+	cmek_random(bytes, sizeof bytes);
+	cmek_b64url_encode(bytes, sizeof bytes, id);
+	(void)snprintf(ret_name, CMEK_SYMLINK_PIECE_NAME, "%s.0", id);
+	r = cmek_store_symlink(links, ret_name, text);
+	if (r)
+		return r;
+	*ret_fd = cmek_tree_open_at(tree, links, ret_name, O_PATH);
+	if (*ret_fd >= 0)
+		return 0;
+	(void)cmek_store_unlink(links, ret_name);
+	return *ret_fd;
+}
+
+int cmek_tree_replace_link(struct cmek_tree *tree, const char *text, const struct stat *like, int dirfd, const char *name)
+{
+	struct timespec times[2];
+	char spare[CMEK_SYMLINK_PIECE_NAME];
+	int links = links_dir(tree, true), fd = -1, r;
+
+	r = links < 0 ? links : make_spare(tree, links, text, spare, &fd);
+	if (r)
+		return r;
+	if (like) {
+		times[0] = like->st_atim;
+		times[1] = like->st_mtim;
+		r = cmek_store_chown(fd, like->st_uid, like->st_gid);
+		if (r == 0)
+			r = cmek_store_utimens(fd, times);
+	}
+	close(fd);
+	if (r == 0)
+		r = cmek_store_rename(links, spare, dirfd, name, 0);
+	if (r)
+		(void)cmek_store_unlink(links, spare);
+	return r;
+}
+
+/* The entry is locked, and is a symlink with this text under another data key. */
+static int seal_anew(struct cmek_tree *tree, int dirfd, const char *entry, const struct cmek_store_stat *st, const char *text)
+{
+	char target[CMEK_SYMLINK_TARGET_MAX + 1];
+	struct cmek_node_key key;
+	struct cmek_node node;
+	char *new_text = NULL;
+	bool known = false;
+	size_t len = 0;
+	int r;
+
+	r = cmek_tree_read_target(tree, dirfd, entry, target, &len);
+	if (r)
+		return r;
+	target[len] = 0;
+	r = cmek_tree_key(st, dirfd, entry, &key);
+	if (r == 0)
+		r = cmek_tree_make_target(tree, target, &new_text);
+	if (r == 0) {
+		known = cmek_node_find(tree->nodes, &key, &node) == 0;
+		r = cmek_tree_replace_link(tree, new_text, &st->st, dirfd, entry);
+		if (r)
+			cmek_tree_drop_pieces(tree, new_text);
+	}
+	/* It is another inode now: whoever knows the old one looks it up again. Its other names have its pieces still. */
+	if (r == 0 && known)
+		cmek_tree_retire(tree, node.number);
+	if (r == 0 && st->st.st_nlink == 1)
+		cmek_tree_drop_pieces(tree, text);
+	if (known)
+		cmek_node_put(tree->nodes, node.number);
+	cmek_wipe(target, sizeof target);
+	free(new_text);
+	return r;
+}
+
+int cmek_tree_reencrypt_symlink(struct cmek_tree *tree, const struct cmek_tree_dir *dir, const char *entry,
+				struct cmek_tree_reencrypt *sum)
+{
+	char text[CMEK_SYMLINK_TEXT_MAX + 1];
+	struct cmek_tree_locks locks = { 0 };
+	struct cmek_symlink_head head;
+	struct cmek_store_stat st;
+	int fd = dir->fd.fd, r;
+	ssize_t n = 0;
+
+	cmek_tree_locks_add_name(&locks, &dir->fd.node.key, entry);
+	cmek_tree_lock_names(tree, &locks);
+	r = cmek_store_stat(fd, entry, &st);
+	if (r == 0 && !S_ISLNK(st.st.st_mode))
+		r = -ENOENT;
+	if (r == 0) {
+		n = cmek_store_readlink(fd, entry, text, sizeof text);
+		r = n == -ENAMETOOLONG ? -EBADMSG : n < 0 ? (int)n : 0;
+	}
+	if (r == 0)
+		r = cmek_symlink_parse(text, (size_t)n, tree->params.symlink_max, &head);
+	if (r == 0 && head.dek != cmek_keyring_active_dek(tree->ring)) {
+		r = seal_anew(tree, fd, entry, &st, text);
+		sum->moved += r == 0;
+	}
+	cmek_tree_unlock(tree, &locks);
+	sum->bad += r == -EBADMSG || r == -EIO || r == -ENOKEY;
+	sum->left += r == -EPERM || r == -EACCES;
+	return r == -ENOENT || r == -EBADMSG || r == -EIO || r == -ENOKEY || r == -EPERM || r == -EACCES ? 0 : r;
 }

@@ -37,6 +37,12 @@ static enum kind kind_of(const char *name)
 	return OTHER;
 }
 
+/* An attribute has another name under each data key: who looks at it, or changes it, wants no move in between. */
+static pthread_mutex_t *lock_of(struct cmek_tree *tree, const struct cmek_tree_fd *fd)
+{
+	return &tree->xattr_locks[cmek_tree_dir_stripe(&fd->node.key, CMEK_TREE_XATTR_LOCKS)];
+}
+
 static int name_of(struct cmek_tree *tree, uint16_t dek, const char *name, char ret_stored[CMEK_XATTR_STORED_NAME_LEN + 1])
 {
 	const struct cmek_secret *key;
@@ -186,7 +192,9 @@ int cmek_tree_getxattr(struct cmek_tree *tree, uint64_t node, const char *name, 
 	if (r)
 		return r;
 	if (kind == SEALED) {
+		pthread_mutex_lock(lock_of(tree, &fd));
 		r = get_sealed(tree, fd.fd, name, value, size);
+		pthread_mutex_unlock(lock_of(tree, &fd));
 	} else {
 		n = cmek_store_getxattr(fd.fd, name, value, size);
 		r = (int)n;
@@ -283,10 +291,12 @@ int cmek_tree_setxattr(struct cmek_tree *tree, uint64_t node, const char *name, 
 	r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
 	if (r)
 		return r;
+	pthread_mutex_lock(lock_of(tree, &fd));
 	if (kind == SEALED)
 		r = set_sealed(tree, fd.fd, name, value, size, flags);
 	else
 		r = cmek_store_setxattr(fd.fd, name, value, size, flags);
+	pthread_mutex_unlock(lock_of(tree, &fd));
 	note_acl(tree, &fd, name);
 	cmek_tree_fd_put(tree, &fd);
 	return r;
@@ -303,7 +313,9 @@ int cmek_tree_removexattr(struct cmek_tree *tree, uint64_t node, const char *nam
 	r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
 	if (r)
 		return r;
+	pthread_mutex_lock(lock_of(tree, &fd));
 	r = kind == SEALED ? remove_sealed(tree, fd.fd, name) : cmek_store_removexattr(fd.fd, name);
+	pthread_mutex_unlock(lock_of(tree, &fd));
 	note_acl(tree, &fd, name);
 	cmek_tree_fd_put(tree, &fd);
 	return r;
@@ -372,12 +384,81 @@ int cmek_tree_listxattr(struct cmek_tree *tree, uint64_t node, bool trusted, cha
 	r = cmek_tree_fd_get(tree, node, &fd);
 	if (r)
 		return r;
+	pthread_mutex_lock(lock_of(tree, &fd));
 	r = list_stored(fd.fd, &stored, &len);
 	for (at = stored; r == 0 && at < stored + len; at += strlen(at) + 1)
 		r = list_one(tree, fd.fd, at, trusted, &l);
+	pthread_mutex_unlock(lock_of(tree, &fd));
 	free(stored);
 	cmek_tree_fd_put(tree, &fd);
 	return r ? r : (int)l.len;
+}
+
+/* One stored name under another data key: under the active one first, unless there is a newer value, then it goes. */
+static int move_one(struct cmek_tree *tree, int fd, const char *stored)
+{
+	char name[CMEK_XATTR_NAME_MAX + 1], active[CMEK_XATTR_STORED_NAME_LEN + 1];
+	uint8_t *data = NULL, *sealed = NULL;
+	struct cmek_secret *key = NULL;
+	struct cmek_seal_right right;
+	const uint8_t *value;
+	size_t len = 0, value_len = 0;
+	int r = read_stored(fd, stored, &data, &len);
+
+	if (r)
+		return r;
+	r = open_stored(tree, stored, data, len, name, &value, &value_len);
+	if (r == 0)
+		r = cmek_keyring_seal_right(tree->ring, 1, &right);
+	if (r == 0)
+		r = cmek_keyring_xattr_key(tree->ring, right.dek, right.salt, &key);
+	if (r == 0)
+		r = name_of(tree, right.dek, name, active);
+	if (r == 0) {
+		sealed = malloc(len); /* as long as it was */
+		r = sealed ? cmek_xattr_seal(key, &right, active, name, value, value_len, sealed) : -ENOMEM;
+	}
+	if (r == 0)
+		r = cmek_store_setxattr(fd, active, sealed, len, XATTR_CREATE);
+	if (r == 0 || r == -EEXIST)
+		r = cmek_store_removexattr(fd, stored);
+	cmek_secret_free(key);
+	cmek_wipe(data, len);
+	free(data);
+	free(sealed);
+	return r;
+}
+
+int cmek_tree_reencrypt_xattrs(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum)
+{
+	uint16_t dek, active = cmek_keyring_active_dek(tree->ring);
+	char *stored = NULL, *at;
+	struct cmek_tree_fd fd;
+	size_t len = 0;
+	int r, one;
+
+	if (active == 0)
+		return -EKEYREVOKED;
+	r = cmek_tree_fd_get(tree, node, &fd);
+	if (r)
+		return r;
+	pthread_mutex_lock(lock_of(tree, &fd));
+	r = list_stored(fd.fd, &stored, &len);
+	for (at = stored; r == 0 && at < stored + len; at += strlen(at) + 1) {
+		if (!cmek_xattr_name_parse(at, &dek) || dek == active)
+			continue;
+		one = move_one(tree, fd.fd, at);
+		sum->moved += one == 0;
+		sum->bad += one == -EBADMSG || one == -ENOKEY;
+		/* Both have to fit for a moment: without room for that it stays. */
+		sum->left += one == -ENOSPC || one == -E2BIG || one == -EPERM || one == -EACCES;
+		if (one == -ENOMEM || one == -EKEYREVOKED || one == -EROFS || one == -EIO)
+			r = one;
+	}
+	pthread_mutex_unlock(lock_of(tree, &fd));
+	free(stored);
+	cmek_tree_fd_put(tree, &fd);
+	return r == -EOPNOTSUPP ? 0 : r;
 }
 
 mode_t cmek_tree_mode_for(struct cmek_tree *tree, const struct cmek_tree_dir *dir, mode_t mode, mode_t mask)

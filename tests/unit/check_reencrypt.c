@@ -147,6 +147,7 @@ START_TEST(shaped)
 	ck_assert_uint_eq(sum.dek, 2);
 	ck_assert_uint_eq(sum.bad, 0);
 	ck_assert_msg(sum.moved_bytes == shapes[i].moved, "%s: %llu", shapes[i].name, (unsigned long long)sum.moved_bytes);
+	ck_assert_int_eq(cmek_content_commit(file), 0);
 	move_all(file, GROUP, &sum);
 	ck_assert_uint_eq(sum.moved_bytes + sum.moved_pages, 0);
 	cmek_ofile_close(file);
