@@ -73,6 +73,8 @@ struct mkfs {
 	uint64_t journal_bytes; /* 0: the first mount makes the journal, as it suits the store */
 	struct cmek_kms_options kms_opts;
 	struct cmek_kms_principal principal; /* for the keys of its service */
+	char *asked; /* the user, and this was the answer; NULL = not yet */
+	struct cmek_secret *answer;
 };
 
 static void warn_line(void *arg, const char *text)
@@ -80,6 +82,26 @@ static void warn_line(void *arg, const char *text)
 	const struct mkfs *m = arg;
 
 	fprintf(stderr, "%s: %s\n", m->tool.program, text);
+}
+
+/* Keys of one store have one passphrase, and each is opened for itself: the same question is asked once. */
+static int ask_once(void *arg, const char *prompt, struct cmek_secret **ret_passphrase, struct cmek_error *err)
+{
+	struct mkfs *m = arg;
+	int ret = 0;
+
+	if (!m->asked || strcmp(m->asked, prompt)) {
+		cmek_secret_free(m->answer);
+		m->answer = NULL;
+		free(m->asked);
+		m->asked = NULL;
+		ret = cmek_tool_ask_passphrase(NULL, prompt, &m->answer, err);
+		if (ret)
+			return ret;
+		m->asked = strdup(prompt); /* without it the question comes again */
+	}
+	return cmek_secret_new_copy(CMEK_KEY_TEXT, cmek_secret_bytes(m->answer, CMEK_KEY_TEXT), cmek_secret_len(m->answer),
+				    ret_passphrase, err);
 }
 
 static uint32_t block_size_option(const struct cmek_tool_args *args)
@@ -114,7 +136,8 @@ static void parse(struct mkfs *m, int argc, char **argv)
 	cmek_random(m->uuid, sizeof(m->uuid));
 	m->uuid[6] = (uint8_t)((m->uuid[6] & 0x0f) | 0x40); /* RFC 9562 section 5.4: version 4, */
 	m->uuid[8] = (uint8_t)((m->uuid[8] & 0x3f) | 0x80); /* and the variant */
-	m->kms_opts.ask_passphrase = cmek_tool_ask_passphrase;
+	m->kms_opts.ask_passphrase = ask_once;
+	m->kms_opts.ask_arg = m;
 
 	cmek_tool_args_init(&args, &m->tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
@@ -442,5 +465,7 @@ int main(int argc, char **argv)
 			cmek_slot_done(&m.keys[i].slot);
 		cmek_kms_close(m.keys[i].kms);
 	}
+	cmek_secret_free(m.answer);
+	free(m.asked);
 	return code;
 }

@@ -279,6 +279,34 @@ read_only() {
 }
 part read_only
 
+say "the passphrase of a key store is asked for once, however many of its keys are given"
+echo 'correct horse' >"$T/pass"
+chmod 600 "$T/pass"
+with_pass() { env CMEKFS_LOCAL_KEYSTORE="$T/pass-keys.json" "$@"; }
+with_pass "$CTL" key create --passphrase --passphrase-file "$T/pass" local:one
+with_pass "$CTL" key create --passphrase-file "$T/pass" local:two
+with_pass "$PYTHON" - "$MKFS" --no-pin --key local:one --key local:two "$T/asked" <<-'END'
+	import os, pty, sys
+	pid, terminal = pty.fork()
+	if pid == 0:
+	    os.execvp(sys.argv[1], sys.argv[1:])
+	said, prompts = b"", 0
+	while True:
+	    try:
+	        more = os.read(terminal, 4096)
+	    except OSError:  # the other end is closed
+	        more = b""
+	    if not more:
+	        break
+	    said += more
+	    if said.count(b"pass-keys.json: ") > prompts:  # the end of a prompt
+	        prompts += 1
+	        os.write(terminal, b"correct horse\n")
+	code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+	assert code == 0 and prompts == 1, (code, prompts, said)
+END
+whole "$T/asked"
+
 say "another user"
 as_nobody() {
 	need_root
