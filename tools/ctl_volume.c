@@ -109,6 +109,11 @@ int cmek_ctl_unlock_configure(struct cmek_ctl_unlock *unlock, const char *store,
 {
 	int ret;
 
+	/* What another volume's section said is no option. */
+	if (unlock->key == unlock->conf.key)
+		unlock->key = NULL;
+	if (unlock->kms.profile == unlock->conf.profile)
+		unlock->kms.profile = NULL;
 	cmek_volconf_done(&unlock->conf);
 	ret = cmek_volconf_load(unlock->kms.config_path, store, &unlock->conf, err);
 	if (ret)
