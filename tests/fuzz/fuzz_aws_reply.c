@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What AWS, or whoever stands in its place, may answer: errors, credentials, descriptions of keys; and the files of AWS's
- * tools. The first byte says which reader gets the rest.
+ * tools.
  */
 #include "config.h"
 
@@ -11,23 +11,11 @@
 #include "kms/aws_wire.h"
 #include "kms/cred_process.h"
 #include "kms/json.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/reply.h"
 
-static void check_plain(const char *text)
+static void read_problem(const char *text, size_t len)
 {
-	for (; *text; text++)
-		FUZZ_CHECK(*text >= ' ' && *text <= '~');
-}
-
-static void read_problem(char *text, size_t len)
-{
-	const struct cmek_http_response resp = { .body = text, .body_len = len };
-	struct cmek_problem p = { .code = "" };
-
-	cmek_aws_read_problem(&resp, &p);
-	check_plain(p.code);
-	check_plain(p.message);
-	(void)cmek_problem_classify(CMEK_KMS_SERVICE_AWS, 400, p.code);
+	fuzz_problem(CMEK_KMS_SERVICE_AWS, 400, cmek_aws_read_problem, text, len);
 }
 
 static void check_creds(int rc, struct cmek_aws_creds *creds)
@@ -37,10 +25,10 @@ static void check_creds(int rc, struct cmek_aws_creds *creds)
 		return;
 	}
 	FUZZ_CHECK(creds->access_key[0] != '\0' && strchr(creds->access_key, '\n') == NULL);
-	check_plain(creds->access_key);
-	check_plain((const char *)cmek_secret_bytes(creds->secret_key, CMEK_KEY_TEXT));
+	fuzz_check_plain(creds->access_key);
+	fuzz_check_plain((const char *)cmek_secret_bytes(creds->secret_key, CMEK_KEY_TEXT));
 	if (creds->token)
-		check_plain((const char *)cmek_secret_bytes(creds->token, CMEK_KEY_TEXT));
+		fuzz_check_plain((const char *)cmek_secret_bytes(creds->token, CMEK_KEY_TEXT));
 	cmek_aws_creds_done(creds);
 }
 
@@ -72,14 +60,15 @@ static void read_key(const char *text, size_t len)
 	json_decref(json);
 }
 
-/* text ends with a NUL. */
-static void read_file(const char *text)
+/* A NUL inside ends a file's text early. */
+static void read_file(const char *text, size_t len)
 {
 	static const char *const keys[] = { "region", "aws_secret_access_key", "endpoint_url" };
 	struct cmek_aws_value v;
 	char **argv = NULL;
 	size_t i;
 
+	(void)len;
 	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		v = cmek_aws_ini_find(text, "profile work", i == 2 ? "kms" : NULL, keys[i]);
 		FUZZ_CHECK(!v.text || (v.len > 0 && v.text >= text && v.text + v.len <= text + strlen(text)));
@@ -89,34 +78,10 @@ static void read_file(const char *text)
 	cmek_cred_split_free(argv);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-	char *text;
-
-	if (size < 1)
-		return 0;
-	/* Bodies and files have a NUL behind them; embedded ones end a file's text early. */
-	text = malloc(size);
-	if (text == NULL)
-		return 0;
-	memcpy(text, data + 1, size - 1);
-	text[size - 1] = '\0';
-	switch (data[0]) {
-	case 'p':
-		read_problem(text, size - 1);
-		break;
-	case 'c':
-		read_creds(text, size - 1);
-		break;
-	case 'k':
-		read_key(text, size - 1);
-		break;
-	case 'f':
-		read_file(text);
-		break;
-	default:
-		break;
-	}
-	free(text);
-	return 0;
-}
+const struct fuzz_parser fuzz_parsers[] = {
+	{ 'p', read_problem },
+	{ 'c', read_creds },
+	{ 'k', read_key },
+	{ 'f', read_file },
+	{ 0, NULL },
+};
