@@ -24,8 +24,8 @@ all_jobs=(style build_gcc build_clang asan tsan nonce distcheck reader integ pow
 
 packages=(
 	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git jq libcap2-bin
-	libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config postgresql procps python3 python3-botocore
-	python3-cryptography rsync shellcheck sqlite3 xfsprogs
+	libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config postgresql procps python3
+	python3-botocore python3-cryptography rsync shellcheck sqlite3 xfsprogs
 )
 # Where Node.js comes from elsewhere, Debian's five hundred packages are not wanted.
 command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
