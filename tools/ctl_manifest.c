@@ -116,6 +116,7 @@ int cmek_manifest_parse(const void *text, size_t len, const char *what, struct c
 	struct cmek_json_at root, list;
 	const char *action = "APPLY";
 	size_t n = 0, i;
+	bool listed;
 	int ret;
 
 	memset(m, 0, sizeof(*m));
@@ -129,12 +130,13 @@ int cmek_manifest_parse(const void *text, size_t len, const char *what, struct c
 	if (!ret && strcmp(action, "APPLY") && strcmp(action, "REVOKE"))
 		ret = cmek_json_bad(&root, "action", "is neither APPLY nor REVOKE", err);
 	m->revoke = !strcmp(action, "REVOKE");
-	/* A bare revocation is of all that the volume has. */
-	if (!ret && (!m->revoke || cmek_json_has(&root, "region_specs")))
+	/* A bare revocation is of all that the volume has; a list that is empty was hardly meant so. */
+	listed = !m->revoke || cmek_json_has(&root, "region_specs");
+	if (!ret && listed)
 		ret = cmek_json_array(&root, "region_specs", &list, &n, err);
 	if (!ret && n > CMEK_SLOTS_MAX)
 		ret = cmek_json_bad(&root, "region_specs", "has more elements than a volume has key slots", err);
-	if (!ret && !n && !m->revoke)
+	if (!ret && !n && listed)
 		ret = cmek_json_bad(&root, "region_specs", "is empty", err);
 	for (i = 0; !ret && i < n; i++)
 		ret = read_spec(m, &list, i, err);

@@ -27,6 +27,7 @@ static const struct {
 	{ "[]", "m is not a JSON object", 0, false },
 	{ "{}", "region_specs", 0, false },
 	{ "{\"region_specs\":[]}", "region_specs is empty", 0, false },
+	{ "{\"action\":\"REVOKE\",\"region_specs\":[]}", "region_specs is empty", 0, false },
 	{ "{\"action\":\"DROP\"}", "action is neither", 0, false },
 	{ "{\"region_spec\":[]}", "has a member that", 0, false },
 	{ SPECS("\"type\":\"VAULT\",\"uri\":\"u\""), "key_spec.type is none of", 0, false },
