@@ -24,6 +24,7 @@ static const struct cmek_ctl_verb groups[] = {
 	{ "status", "show a volume's state and the state of its keys", cmek_ctl_status },
 	{ "sync", "write everything of a mounted volume to its store", cmek_ctl_sync },
 	{ "unlock", "have a locked volume ask for its keys again", cmek_ctl_unlock },
+	{ "watch", "show or change what a mounted volume does when its keys change", cmek_ctl_policy },
 	{ NULL, NULL, NULL },
 };
 

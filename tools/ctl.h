@@ -45,6 +45,7 @@ int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_metrics(struct cmek_tool *tool, int argc, char **argv);
+int cmek_ctl_policy(struct cmek_tool *tool, int argc, char **argv); /* cmekctl watch */
 int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv);
 
@@ -77,6 +78,12 @@ int cmek_ctl_mount_find(const char *volume, const char *config_path, struct cmek
 			struct cmek_error *err);
 /* Asks, and waits for as long as it takes. request is taken over (NULL: no memory for it). */
 int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err);
+/*
+ * The event that a mount was (or, failure set, could not be) told something. status: what it said of itself, NULL = nothing;
+ * volume: as the user called it; reason: NULL = none.
+ */
+void cmek_ctl_mount_audit(const struct cmek_tool *tool, const char *name, const json_t *status, const char *volume,
+			  const char *reason, const struct cmek_error *failure);
 /* For people: what a mount said of itself. status NULL: nothing. */
 void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status);
 /* The same again and again, in place of what was there where that is a terminal, until there is none any more. The exit code. */

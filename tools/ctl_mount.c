@@ -175,8 +175,8 @@ static int write_back(const char *mount_point, struct cmek_error *err)
 	return rc;
 }
 
-static void audit(const struct cmek_tool *tool, const char *name, const json_t *status, const char *volume,
-		  const struct cmek_error *failure)
+void cmek_ctl_mount_audit(const struct cmek_tool *tool, const char *name, const json_t *status, const char *volume,
+			  const char *reason, const struct cmek_error *failure)
 {
 	const json_t *header = json_object_get(status, "volume");
 	struct cmek_audit_event event = CMEK_AUDIT_EVENT_INIT;
@@ -186,6 +186,7 @@ static void audit(const struct cmek_tool *tool, const char *name, const json_t *
 	event.volume = cmek_uuid_decode(text_of(header, "uuid"), uuid) == 0 ? uuid : NULL;
 	event.label = text_of(header, "label");
 	event.store = text_of(status, "store")[0] ? text_of(status, "store") : volume;
+	event.reason = reason;
 	event.failure = failure;
 	cmek_tool_audit(tool, NULL, &event);
 }
@@ -208,7 +209,7 @@ static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, 
 	json_decref(request);
 	json_decref(result);
 	if (event)
-		audit(tool, event, mount.status, volume, &err);
+		cmek_ctl_mount_audit(tool, event, mount.status, volume, NULL, &err);
 	cmek_ctl_mount_done(&mount);
 	if (rc != 0)
 		return cmek_tool_fail(tool, &err);

@@ -154,6 +154,11 @@ void cmek_watcher_stop(struct cmek_watcher *w); /* NULL allowed */
 /* Somebody unlocked the volume: the keys are good as of now. NULL allowed. */
 void cmek_watcher_unlocked(struct cmek_watcher *w);
 json_t *cmek_watcher_json(struct cmek_watcher *w); /* of NULL: null */
+/*
+ * Sets keys of the policy, all or none: an object of texts, see cmek_watch_policy_set(); the keys are then asked about at
+ * once. *ret_policy: as it is now. Kinds: usage; unsupported: there is no watch (NULL).
+ */
+int cmek_watcher_set(struct cmek_watcher *w, const json_t *settings, json_t **ret_policy, struct cmek_error *err);
 
 /* verbs.c: what the control socket understands; arg is the daemon. Ends with a zeroed row. */
 extern const struct cmek_control_verb cmek_daemon_verbs[];

@@ -281,6 +281,17 @@ static int verb_reencrypt(void *arg, const struct cmek_json_at *request, json_t 
 	return *ret_result ? 0 : no_memory(err);
 }
 
+static int verb_watch(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	struct daemon *d = arg;
+	struct cmek_json_at settings = { .value = NULL };
+	int rc = 0;
+
+	if (cmek_json_has(request, "settings"))
+		rc = cmek_json_object(request, "settings", &settings, err);
+	return rc == 0 ? cmek_watcher_set(d->watcher, settings.value, ret_result, err) : rc;
+}
+
 const struct cmek_control_verb cmek_daemon_verbs[] = {
 	{ "lock", verb_lock },
 	{ "metrics", verb_metrics },
@@ -289,5 +300,6 @@ const struct cmek_control_verb cmek_daemon_verbs[] = {
 	{ "status", verb_status },
 	{ "sync", verb_sync },
 	{ "unlock", verb_unlock },
+	{ "watch", verb_watch },
 	{ NULL, NULL },
 };

@@ -8,6 +8,7 @@
 #include "fs/mount/watch.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -162,6 +163,55 @@ int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, con
 	if (state < 0)
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "watch: there is no %s", key);
 	return set_action(policy, state, key, value, err);
+}
+
+static void put_time(char *to, size_t size, const char *before, uint64_t ms)
+{
+	static const struct {
+		uint64_t ms;
+		const char *unit;
+	} units[] = { { 3600 * S, "h" }, { 60 * S, "m" }, { S, "s" }, { 1, "ms" } };
+	size_t i = ms == 0 ? 2 : 0; /* "0s" */
+
+	while (ms % units[i].ms != 0)
+		i++;
+	(void)snprintf(to, size, "%s%" PRIu64 "%s", before, ms / units[i].ms, units[i].unit);
+}
+
+static void put_action(char *to, size_t size, const struct cmek_watch_policy *policy, int state)
+{
+	char before[16];
+
+	(void)snprintf(before, sizeof(before), "%s:", action_names[policy->on[state].action]);
+	if (policy->on[state].own_grace)
+		put_time(to, size, before, policy->on[state].grace_ms);
+	else
+		(void)snprintf(to, size, "%s", action_names[policy->on[state].action]);
+}
+
+json_t *cmek_watch_policy_json(const struct cmek_watch_policy *policy)
+{
+	char key[32], value[48], *c;
+	json_t *json = json_object();
+	int state, rc = json ? 0 : -1;
+
+	put_time(value, sizeof(value), "", policy->interval_ms);
+	rc |= json_object_set_new(json, "interval", json_string(value));
+	put_time(value, sizeof(value), "", policy->retry_ms);
+	rc |= json_object_set_new(json, "retry", json_string(value));
+	put_time(value, sizeof(value), "", policy->grace_ms);
+	rc |= json_object_set_new(json, "grace", json_string(value));
+	for (state = CMEK_WATCH_HEALTHY + 1; state < CMEK_WATCH_STATES; state++) {
+		(void)snprintf(key, sizeof(key), "on_%s", state_names[state]);
+		for (c = key; *c; c++)
+			*c = *c == '-' ? '_' : *c;
+		put_action(value, sizeof(value), policy, state);
+		rc |= json_object_set_new(json, key, json_string(value));
+	}
+	if (rc == 0)
+		return json;
+	json_decref(json);
+	return NULL;
 }
 
 /* ---- the machine ---- */

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "base/err.h"
 
 /*
@@ -52,6 +54,9 @@ void cmek_watch_policy_init(struct cmek_watch_policy *policy);
  * -EINVAL.
  */
 int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, const char *value, struct cmek_error *err);
+
+/* The policy in words of the configuration: for each key its value, as in "on_denied": "lock:2h". NULL: no memory. */
+json_t *cmek_watch_policy_json(const struct cmek_watch_policy *policy);
 
 struct cmek_watch {
 	struct cmek_watch_policy policy;

@@ -39,6 +39,7 @@ struct cmek_watcher {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	bool stopping, locked_by_us;
+	bool ask_now; /* the policy has changed */
 	struct cmek_watch watch;
 	int64_t since, good; /* Unix seconds */
 	struct slot_view slots[CMEK_SLOTS_MAX];
@@ -340,9 +341,10 @@ static bool wait_or_stop(struct cmek_watcher *w)
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000;
 	}
-	while (!w->stopping && pthread_cond_timedwait(&w->cond, &w->lock, &until) == 0)
+	while (!w->stopping && !w->ask_now && pthread_cond_timedwait(&w->cond, &w->lock, &until) == 0)
 		;
 	stop = w->stopping;
+	w->ask_now = false;
 	(void)pthread_mutex_unlock(&w->lock);
 	return stop;
 }
@@ -360,13 +362,45 @@ static void *watcher_main(void *arg)
 
 void cmek_watcher_unlocked(struct cmek_watcher *w)
 {
+	struct cmek_watch_policy policy;
+
 	if (!w)
 		return;
 	(void)pthread_mutex_lock(&w->lock);
 	w->locked_by_us = false;
-	cmek_watch_init(&w->watch, &w->d->opts->watch, now_ms());
+	policy = w->watch.policy;
+	cmek_watch_init(&w->watch, &policy, now_ms());
 	w->since = w->good = (int64_t)time(NULL);
 	(void)pthread_mutex_unlock(&w->lock);
+}
+
+int cmek_watcher_set(struct cmek_watcher *w, const json_t *settings, json_t **ret_policy, struct cmek_error *err)
+{
+	struct cmek_watch_policy policy;
+	const char *key;
+	json_t *value;
+	int rc = 0;
+
+	if (!w)
+		return cmek_error_set(err, CMEK_E_UNSUPPORTED, EOPNOTSUPP, "this mount does not watch its keys (nowatch)");
+	(void)pthread_mutex_lock(&w->lock);
+	policy = w->watch.policy;
+	/* The cast is jansson's: its iterators are not const. */
+	json_object_foreach((json_t *)settings, key, value) {
+		if (rc == 0)
+			rc = cmek_watch_policy_set(&policy, key, json_string_value(value) ? json_string_value(value) : "", err);
+	}
+	if (rc == 0 && json_object_size(settings) > 0) {
+		w->watch.policy = policy;
+		w->ask_now = true;
+		(void)pthread_cond_broadcast(&w->cond);
+		cmek_log(CMEK_LOG_NOTICE, "key watch: its policy was changed");
+	}
+	*ret_policy = rc == 0 ? cmek_watch_policy_json(&policy) : NULL;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (rc == 0 && !*ret_policy)
+		rc = cmek_error_sys(err, ENOMEM, "answering");
+	return rc;
 }
 
 static json_t *time_json(int64_t unix_seconds)

@@ -99,6 +99,28 @@ stays_unlocked
 becomes .mount.watch.state healthy
 stop "$store" "$mnt"
 
+say "a policy that is changed while mounted"
+start "$store" "$mnt" -o "$quick,watch_on_disabled=ignore"
+policy() { "$CTL" watch --json "$mnt" | jq -r "$1"; }
+[ "$(policy .interval)" = 100ms ] && [ "$(policy .on_disabled)" = ignore ] && [ "$(policy .on_denied)" = lock ]
+"$CTL" key disable local:test
+becomes .mount.watch.state disabled
+stays_unlocked
+expect_code 2 "$CTL" watch "$mnt" on_disabled=lock interval=never
+[ "$(policy .on_disabled)" = ignore ] || fail "half of it was set"
+expect_code 2 "$CTL" watch "$mnt" on_disabled
+expect_code 0 "$CTL" watch "$mnt" on_disabled=lock:0s retry=200ms grace=90m
+expect_text "on_disabled +lock:0s" "retry +200ms" "grace +90m" "on_destroyed +lock$"
+becomes .mount.state locked
+"$CTL" key enable local:test
+becomes .mount.state unlocked
+[ "$(policy .on_disabled)" = lock:0s ] || fail "an unlock has put the policy back"
+grep -q '"event":"watch.set","outcome":"success"' "$CMEKFS_AUDIT_LOG" || fail "not in the audit log"
+stop "$store" "$mnt"
+start "$store" "$mnt" -o nowatch
+expect_code 23 "$CTL" watch "$mnt" # unsupported
+stop "$store" "$mnt"
+
 say "two slots: healthy while one is"
 "$CTL" key create local:second >/dev/null
 mkdir "$SHM/two"

@@ -57,6 +57,33 @@ START_TEST(test_policy_forms)
 }
 END_TEST
 
+/* What is shown can be given again, and is the same then. */
+START_TEST(test_policy_shown)
+{
+	static const char *const given[][2] = { { "interval", "1500ms" }, { "retry", "90s" }, { "grace", "0s" },
+						{ "on_denied", "lock:2h" }, { "on_unreachable", "read-only:0s" },
+						{ "on_pending_deletion", "unmount" } };
+	struct cmek_watch_policy policy, again;
+	const char *key;
+	json_t *shown, *value;
+	size_t i;
+
+	cmek_watch_policy_init(&policy);
+	cmek_watch_policy_init(&again);
+	for (i = 0; i < UNIT_ROWS(given); i++)
+		ck_assert_int_eq(cmek_watch_policy_set(&policy, given[i][0], given[i][1], NULL), 0);
+	shown = cmek_watch_policy_json(&policy);
+	ck_assert_uint_eq(json_object_size(shown), 10);
+	for (i = 0; i < UNIT_ROWS(given); i++)
+		ck_assert_str_eq(json_string_value(json_object_get(shown, given[i][0])), given[i][1]);
+	ck_assert_str_eq(json_string_value(json_object_get(shown, "on_destroyed")), "lock");
+	json_object_foreach(shown, key, value)
+		ck_assert_int_eq(cmek_watch_policy_set(&again, key, json_string_value(value), NULL), 0);
+	ck_assert_int_eq(memcmp(&policy, &again, sizeof(policy)), 0);
+	json_decref(shown);
+}
+END_TEST
+
 static struct cmek_watch w;
 
 static void setup(void)
@@ -175,6 +202,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_add_loop_test(tc, test_policy_forms, 0, UNIT_ROWS(policy_rows));
+	tcase_add_test(tc, test_policy_shown);
 	tcase_add_test(tc, test_lock_after_grace);
 	tcase_add_test(tc, test_one_answer_is_none);
 	tcase_add_test(tc, test_grace_goes_on);
