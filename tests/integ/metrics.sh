@@ -83,6 +83,41 @@ positive cmekfs_kms_calls_total call=unwrap outcome=key-disabled
 "$CTL" key enable local:test
 "$CTL" unlock "$mnt"
 
+say "alerts and dashboard name nothing that is not there"
+contrib=$HERE/../../contrib/prometheus
+"$CTL" metrics "$mnt" >"$T/text"
+$PYTHON - "$T/text" "$contrib/cmekfs.rules.yml" "$contrib/cmekfs.dashboard.json" <<'END'
+import json, re, sys
+text, *files = sys.argv[1:]
+there = set(re.findall(r"^(cmekfs_\w+)\{", open(text).read(), re.M))
+states = set(re.findall(r'state="([\w-]+)"', open(text).read()))
+for name in files:
+    words = open(name).read()
+    named = set(re.findall(r"\bcmekfs_\w+", words))
+    assert len(named) > 5, name
+    assert not named - there, f"{name}: {sorted(named - there)}"
+    of = set(re.findall(r'state=\\?"([\w-]+)', words))
+    assert not of - states, f"{name}: {sorted(of - states)}"
+    if name.endswith(".json"):
+        panels = json.loads(words)["panels"]
+        assert len({panel["id"] for panel in panels}) == len(panels) and all(panel["targets"] for panel in panels)
+END
+if command -v promtool >/dev/null; then
+	promtool check rules "$contrib/cmekfs.rules.yml"
+fi
+
+say "completion"
+# completes WORD... : what the last one can become.
+completes() {
+	# shellcheck disable=SC2016 # for the other shell
+	bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _cmekctl; printf "%s " "${COMPREPLY[@]}"' - \
+		"$contrib/../completion/cmekctl.bash" "$CTL" "$@"
+}
+[ "$(completes unl)" = "unlock " ] || fail "unl: $(completes unl)"
+[ "$(completes slot re)" = "remove " ] || fail "slot re: $(completes slot re)"
+[ "$(completes lock --rea)" = "--reason " ] || fail "lock --rea: $(completes lock --rea)"
+[ "$(completes lock "$T/coll")" = "$T/collector " ] || fail "a directory: $(completes lock "$T/coll")"
+
 say "status, again and again; locked, and the end"
 "$CTL" status --watch "$mnt" >"$T/watched" 2>"$T/watched.err" &
 watcher=$!
