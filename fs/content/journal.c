@@ -589,6 +589,19 @@ static void free_journal(struct cmek_journal *j)
 	free(j);
 }
 
+/*
+ * Both superblocks say "not empty" before the first record can be there: if only the newer one did, and went bad, the
+ * other one would call the journal empty, and with it what was synced would be gone without a word.
+ */
+static int write_not_empty(struct cmek_journal *journal)
+{
+	int i, r = 0;
+
+	for (i = 0; r == 0 && i < 2; i++)
+		r = cmek_journal_file_write_super(&journal->file, false, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+	return r;
+}
+
 int cmek_journal_open(struct cmek_keyring *ring, int dirfd, const struct cmek_journal_host *host,
 		      const struct cmek_journal_params *params, struct cmek_journal **ret_journal,
 		      struct cmek_error *err)
@@ -609,9 +622,9 @@ int cmek_journal_open(struct cmek_keyring *ring, int dirfd, const struct cmek_jo
 	(void)pthread_cond_init(&j->wake, &attr);
 	(void)pthread_condattr_destroy(&attr);
 	r = cmek_journal_file_open(ring, dirfd, params, &j->file, err);
-	/* From here on replay has to look: the superblock says "not empty" before the first record can be there. */
+	/* From here on replay has to look. */
 	if (r == 0) {
-		r = cmek_journal_file_write_super(&j->file, false, CMEK_JOURNAL_RECORDS_AT, 1);
+		r = write_not_empty(j);
 		if (r < 0)
 			r = cmek_error_sys(err, -r, ".cmekfs/journal.0");
 	}
@@ -674,9 +687,8 @@ int cmek_journal_resume(struct cmek_journal *journal)
 	lock(journal);
 	done = is_done_with_locked(journal);
 	unlock(journal);
-	/* As when it was opened: the superblock says "not empty" before the first record can be there. */
 	if (done)
-		r = cmek_journal_file_write_super(&journal->file, false, CMEK_JOURNAL_RECORDS_AT, journal->next_seq);
+		r = write_not_empty(journal); /* as when it was opened */
 	lock(journal);
 	if (r == 0 && done)
 		journal->write_off = CMEK_JOURNAL_RECORDS_AT;

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/io.h"
@@ -18,6 +20,34 @@
 struct found {
 	uint64_t seq, off, bytes;
 };
+
+/*
+ * Something in the ring that is, or was, a record: this was a journal once, and blank superblocks are damage. Holes are
+ * passed over, for nobody has said how long this file is to be.
+ */
+static bool has_records(const struct cmek_replay_log *log)
+{
+	uint8_t head[8];
+	off_t off = CMEK_JOURNAL_RECORDS_AT, data;
+
+	for (;; off += CMEK_JOURNAL_UNIT) {
+		data = lseek(log->fd, off, SEEK_DATA);
+		if (data > off)
+			off = data - data % CMEK_JOURNAL_UNIT;
+		if (data < 0 || cmek_pread_full(log->fd, head, sizeof(head), (uint64_t)off) != (ssize_t)sizeof(head))
+			return false;
+		if (!cmek_is_zero(head, sizeof(head)))
+			return true;
+	}
+}
+
+/* Cut off behind its superblock: no crash does that, for the length is durable before a superblock names it. */
+static bool is_cut(const struct cmek_replay_log *log)
+{
+	struct stat st;
+
+	return fstat(log->fd, &st) == 0 && (uint64_t)st.st_size < log->super.length_bytes;
+}
 
 int cmek_replay_log_open(struct cmek_replay_log *log)
 {
@@ -40,7 +70,7 @@ int cmek_replay_log_open(struct cmek_replay_log *log)
 			log->super = super;
 	}
 	if (n_good == 0)
-		return blank ? -ENODATA : worst;
+		return blank && !has_records(log) ? -ENODATA : worst;
 	log->one_super = n_good == 1;
 	log->handles = cmek_handle_of(log->fd, &own) == 0 && own.len > 0 && own.len == log->super.handle.len &&
 		       own.type == log->super.handle.type &&
@@ -205,7 +235,7 @@ int cmek_replay_log_read(struct cmek_replay_log *log, struct cmek_last_states *s
 	if (r == -ENOMEM || r == -EUCLEAN || r == -ENOKEY || r == -EKEYREVOKED)
 		return r;
 	/* A torn end authenticates as little as damage does; one that can't be read may have been anything. */
-	log->damaged = r != -EBADMSG;
+	log->damaged = r != -EBADMSG || is_cut(log);
 	r = find_records(log, seq, &found, &n);
 	if (r == 0 && !are_dense(found, n, seq) && !begins_later(log, found, n))
 		log->damaged = true;

@@ -753,6 +753,8 @@ class Journal:
             return False
         behind = self.superblock.tail_sequence + len(list(self.records()))
         with self.open() as file:
+            if os.fstat(file.fileno()).st_size < self.superblock.length:
+                return True
             for place in range(JOURNAL_RING, self.superblock.length, PAGE_BYTES):
                 file.seek(place)
                 head = file.read(RECORD_HEAD)

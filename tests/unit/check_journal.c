@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/unit/journal_fixture.h"
 
@@ -170,6 +171,42 @@ START_TEST(open_and_close)
 	}
 	ck_assert_int_eq(cmek_journal_close(NULL), 0);
 	ck_assert_int_eq(host.reports, 0);
+}
+END_TEST
+
+static void damage_super(off_t off)
+{
+	int fd = openat(store.meta_fd, "journal.0", O_RDWR);
+	uint8_t byte;
+
+	ck_assert_int_eq(pread(fd, &byte, 1, off + 100), 1);
+	byte ^= 1;
+	ck_assert_int_eq(pwrite(fd, &byte, 1, off + 100), 1);
+	ck_assert_int_eq(close(fd), 0);
+}
+
+/* What is in the journal counts, whichever superblock is damaged, after the opening and after a suspension. */
+START_TEST(either_superblock)
+{
+	struct cmek_journal *journal = journal_open();
+	off_t off = _i % 2 * (off_t)CMEK_JOURNAL_UNIT;
+	uint64_t seq;
+
+	seq = append_one(journal, 1, 4096, false);
+	if (_i >= 2) {
+		cmek_journal_applied(journal, seq);
+		ck_assert_int_eq(cmek_journal_suspend(journal), 0);
+		ck_assert_uint_eq(crash_now().journals, 0);
+		ck_assert_int_eq(cmek_journal_resume(journal), 0);
+		seq = append_one(journal, 2, 4096, false);
+	}
+	damage_super(off);
+	ck_assert_uint_eq(crash_now().records, 1);
+	damage_super(off); /* which mends it */
+	cmek_journal_applied(journal, seq);
+	ck_assert_int_eq(cmek_journal_close(journal), 0);
+	damage_super(off);
+	ck_assert_uint_eq(crash_now().journals, 0); /* and "empty" is told by both as well */
 }
 END_TEST
 
@@ -705,6 +742,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, open_and_close);
+	tcase_add_loop_test(tcase, either_superblock, 0, 4);
 	tcase_add_loop_test(tcase, blank_file, 0, 6);
 	tcase_add_test(tcase, open_refused);
 	tcase_add_test(tcase, threads_share);

@@ -1281,6 +1281,37 @@ START_TEST(bad_superblocks)
 }
 END_TEST
 
+/* As of a journal that was being made, but there are records behind them. */
+START_TEST(blank_superblocks)
+{
+	static const uint8_t zeros[2 * JF_UNIT];
+
+	make_two_files();
+	ck_assert_int_eq(cmek_pwrite_full(journal.fd, zeros, sizeof(zeros), 0), 0);
+	check_fails(EUCLEAN, CMEK_E_TAMPERED);
+	check_page("a", 0, 1, 0);
+	check_page("b", 0, 2, 0);
+	ck_assert_int_eq(ftruncate(journal.fd, (off_t)CMEK_JOURNAL_RECORDS_AT), 0);
+	ck_assert_int_eq(ftruncate(journal.fd, (off_t)1 << 40), 0); /* one hole: nobody waits until it is read */
+	ck_assert_uint_eq(replay().journals, 0);
+}
+END_TEST
+
+/* At a record, or behind the last one: what was cut off may have been records, too. */
+START_TEST(cut_off)
+{
+	static const off_t sizes[] = { CMEK_JOURNAL_RECORDS_AT, CMEK_JOURNAL_RECORDS_AT + 100, JOURNAL_BYTES - 1 };
+
+	make_two_files();
+	write_super(); /* both copies are good */
+	ck_assert_int_eq(ftruncate(journal.fd, sizes[_i]), 0);
+	check_fails(EUCLEAN, CMEK_E_TAMPERED);
+	check_page("a", 0, 1, 0);
+	ck_assert_uint_eq(salvage().damaged, 1);
+	ck_assert_uint_eq(count_lost(), 1);
+}
+END_TEST
+
 /* Of a volume with other keys, and of one with the same KEK by another name (as if a header had been copied). */
 START_TEST(journal_of_another_volume)
 {
@@ -1457,6 +1488,8 @@ int main(void)
 	tcase_add_loop_test(tcase, newer_superblock_bad, 0, 3);
 	tcase_add_test(tcase, order_of_journals);
 	tcase_add_loop_test(tcase, bad_superblocks, 0, 2);
+	tcase_add_test(tcase, blank_superblocks);
+	tcase_add_loop_test(tcase, cut_off, 0, 3);
 	tcase_add_loop_test(tcase, journal_of_another_volume, 0, 2);
 	tcase_add_loop_test(tcase, no_file, 0, 2);
 	tcase_add_test(tcase, several_journals);
