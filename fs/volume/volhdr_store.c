@@ -199,6 +199,8 @@ static void load_copy(int meta_fd, int i, struct copy *copy)
 {
 	if (!cmek_read_file(meta_fd, copy_names[i], CMEK_VOLHDR_LEN_MAX, &copy->bytes, &copy->len, &copy->err))
 		(void)cmek_volhdr_decode(copy->bytes, copy->len, &copy->hdr, &copy->err); /* err and hdr tell */
+	if (copy->err.kind == CMEK_E_USAGE)
+		copy->err.kind = CMEK_E_BAD_FORMAT; /* no regular file: nobody has chosen this one */
 	if (copy->err.err != EIDRM)
 		cmek_error_prefix(&copy->err, "%s", copy_names[i]);
 }
