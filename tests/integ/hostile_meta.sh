@@ -14,13 +14,17 @@ printf bait >"$bait/file"
 new_volume "$store" --journal-size 8M
 start "$store" "$mnt"
 $PYTHON "$HERE/replay.py" write "$mnt"
-restart "$store" "$mnt" -o commit=300
+restart "$store" "$mnt"
+SECONDS=0
 $PYTHON "$HERE/replay.py" change "$mnt"
 $PYTHON "$HERE/replay.py" touch "$mnt"
 mapfile -t pids < <(fs_pids "$store")
 kill -9 "${pids[@]}"
+# the journal is checkpointed after 30 s, and has then nothing that the cases could damage
+[ $SECONDS -lt 25 ] || slow=1
 umount -l "$mnt"
 unset "mount_pid[$mnt]"
+[ -z "${slow:-}" ] || skip "this machine is too slow"
 wait_for 60 ended "$store" || fail "a killed daemon is still there"
 cp -a "$store" "$SHM/killed"
 start_daemon "$store" "$mnt"
