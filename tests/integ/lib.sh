@@ -232,7 +232,7 @@ own_mounts() {
 	local point
 	need unshare findmnt
 	[ -n "${CMEK_OWN_MOUNTS:-}" ] || CMEK_OWN_MOUNTS=1 exec unshare -m bash "$0"
-	findmnt -rno TARGET -t fuse.cmekfs,fuse.gocryptfs | while read -r point; do
+	{ findmnt -rno TARGET -t fuse.cmekfs,fuse.gocryptfs || true; } | while read -r point; do
 		umount -l "$(printf '%b' "$point")" || true
 	done
 }
