@@ -16,6 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "fs/content/commit.h"
 
@@ -594,7 +595,7 @@ static int allocate_run(int fd, const uint8_t *images, uint64_t len, uint64_t of
 static int secure_space(struct cmek_commit *commit)
 {
 	struct cmek_content *content = commit->file->content;
-	uint64_t now = cmek_content_now_ms(), until = atomic_load(&content->space_until_ms);
+	uint64_t now = cmek_now_ms(), until = atomic_load(&content->space_until_ms);
 	struct statvfs store;
 
 	if (now < until)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "fs/content/journal_file.h"
 
@@ -70,14 +71,6 @@ static void unlock(struct cmek_journal *j)
 	(void)pthread_mutex_unlock(&j->lock);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* ---- room ---- */
 
 static bool checkpoint_wanted_locked(const struct cmek_journal *j)
@@ -127,7 +120,7 @@ static int add_live_locked(struct cmek_journal *j, uint64_t off, uint64_t bytes,
 		j->live = grown;
 		j->live_capacity = capacity;
 	}
-	j->live[j->live_first + j->live_n++] = (struct live){ off, bytes, j->next_seq, now_ms(), sections, false };
+	j->live[j->live_first + j->live_n++] = (struct live){ off, bytes, j->next_seq, cmek_now_ms(), sections, false };
 	j->used_bytes += bytes;
 	return 0;
 }
@@ -706,7 +699,7 @@ void cmek_journal_status(struct cmek_journal *journal, struct cmek_journal_statu
 	ret_status->length_bytes = journal->file.params.length_bytes;
 	ret_status->used_bytes = journal->used_bytes;
 	ret_status->records = journal->live_n;
-	ret_status->oldest_ms = journal->live_n > 0 ? now_ms() - oldest_locked(journal)->added_ms : 0;
+	ret_status->oldest_ms = journal->live_n > 0 ? cmek_now_ms() - oldest_locked(journal)->added_ms : 0;
 	ret_status->error = journal->error;
 	unlock(journal);
 }

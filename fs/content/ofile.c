@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/crypto.h"
 #include "base/io.h"
 #include "fs/content/ofile.h"
@@ -20,14 +21,6 @@ enum { FILE_BUCKETS = 1 << 14, TICK_MAX_NS = 10000000 };
 static struct cmek_ofile **bucket_of(struct cmek_content *content, uint64_t node)
 {
 	return content->files + (node * UINT64_C(0x9e3779b97f4a7c15) >> 32) % FILE_BUCKETS;
-}
-
-uint64_t cmek_content_now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 int cmek_ofile_table_new(struct cmek_content *content)
@@ -153,7 +146,7 @@ void cmek_ofile_queue(struct cmek_ofile *file)
 		return;
 	(void)pthread_mutex_lock(&content->files_lock);
 	if (!file->queued) {
-		file->queued_ms = cmek_content_now_ms();
+		file->queued_ms = cmek_now_ms();
 		file->queue_prev = content->queue_tail;
 		*(content->queue_tail ? &content->queue_tail->queue_next : &content->queue_head) = file;
 		content->queue_tail = file;
@@ -172,7 +165,7 @@ struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min
 	file = content->queue_head;
 	*ret_wait_ms = min_age_ms;
 	if (file != NULL) {
-		age = cmek_content_now_ms() - file->queued_ms;
+		age = cmek_now_ms() - file->queued_ms;
 		if (age >= min_age_ms) {
 			queue_unlink_locked(content, file);
 			file->refs++;
@@ -191,7 +184,7 @@ uint64_t cmek_ofile_oldest_ms(struct cmek_content *content)
 
 	(void)pthread_mutex_lock(&content->files_lock);
 	if (content->queue_head != NULL)
-		ms = cmek_content_now_ms() - content->queue_head->queued_ms;
+		ms = cmek_now_ms() - content->queue_head->queued_ms;
 	(void)pthread_mutex_unlock(&content->files_lock);
 	return ms;
 }

@@ -163,9 +163,6 @@ struct cmek_scratch *cmek_scratch_get(struct cmek_content *content); /* NULL: no
 /* content.c: the store or the journal can't be relied on any more: from now on nothing is changed. Told once. */
 void cmek_content_fail(struct cmek_content *content, int error, const char *why);
 
-/* ofile.c: a monotonic clock. */
-uint64_t cmek_content_now_ms(void);
-
 /* ofile.c: the table of files, used by content.c and commit.c. */
 int cmek_ofile_table_new(struct cmek_content *content);
 /* Forgets every file, with changes that could not be written; nobody may have one open any more. */

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "fs/mount/daemon_impl.h"
 
@@ -41,17 +42,9 @@ enum cmek_lock_state cmek_daemon_lock_state(struct daemon *d)
 	return state;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static unsigned left_ms(uint64_t until_ms)
 {
-	uint64_t now = now_ms();
+	uint64_t now = cmek_now_ms();
 
 	return now < until_ms ? (unsigned)(until_ms - now) : 0;
 }
@@ -107,7 +100,7 @@ static bool drain(struct daemon *d, uint64_t until_ms)
 
 static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
 {
-	uint64_t until_ms = now_ms() + (uint64_t)timeout_s * 1000;
+	uint64_t until_ms = cmek_now_ms() + (uint64_t)timeout_s * 1000;
 	int rc;
 
 	if (d->lock_state == CMEK_UNLOCKED) {
@@ -283,7 +276,7 @@ int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err)
 /* What the kernel has is written back while new writes are refused, and then everything goes to the store. */
 static int refuse_now(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
 {
-	uint64_t until_ms = now_ms() + (uint64_t)timeout_s * 1000;
+	uint64_t until_ms = cmek_now_ms() + (uint64_t)timeout_s * 1000;
 	struct cmek_gate *gate = cmek_session_gate(d->session);
 	int rc;
 

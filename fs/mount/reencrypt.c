@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -50,14 +51,6 @@ struct cmek_reencrypt {
 	struct cmek_reencrypt_counts counts;
 	uint64_t mark_ms[2], mark_done[2]; /* when so much was done: the older of the two is what speed is measured from */
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 const struct cmek_reencrypt_params *cmek_reencrypt_params(const struct cmek_reencrypt *work)
 {
@@ -173,7 +166,7 @@ static void wait_until_locked(struct cmek_reencrypt *work, uint64_t until_ms)
 
 void cmek_reencrypt_tell(struct cmek_reencrypt *work, const struct cmek_reencrypt_counts *counts, uint64_t bytes)
 {
-	uint64_t now = now_ms();
+	uint64_t now = cmek_now_ms();
 
 	(void)pthread_mutex_lock(&work->lock);
 	work->counts = *counts;
@@ -190,7 +183,7 @@ void cmek_reencrypt_tell(struct cmek_reencrypt *work, const struct cmek_reencryp
 		work->due_ms += bytes * 1000 / work->rate;
 	while (work->rate > 0 && work->state == RUNNING && !work->ending && !work->held && now < work->due_ms) {
 		wait_until_locked(work, work->due_ms);
-		now = now_ms();
+		now = cmek_now_ms();
 	}
 	if (work->rate == 0)
 		work->due_ms = 0;
@@ -200,7 +193,7 @@ void cmek_reencrypt_tell(struct cmek_reencrypt *work, const struct cmek_reencryp
 static void begin_marks(struct cmek_reencrypt *work)
 {
 	(void)pthread_mutex_lock(&work->lock);
-	work->mark_ms[0] = work->mark_ms[1] = now_ms();
+	work->mark_ms[0] = work->mark_ms[1] = cmek_now_ms();
 	work->mark_done[0] = work->mark_done[1] = 0;
 	(void)pthread_mutex_unlock(&work->lock);
 }
@@ -208,10 +201,10 @@ static void begin_marks(struct cmek_reencrypt *work)
 /* Somebody is in the middle of a listing: it can take a while, and a lock or an end may come first. */
 static void wait_for_listings(struct cmek_reencrypt *work)
 {
-	uint64_t until_ms = now_ms() + BUSY_MS;
+	uint64_t until_ms = cmek_now_ms() + BUSY_MS;
 
 	(void)pthread_mutex_lock(&work->lock);
-	while (work->state == RUNNING && !work->ending && now_ms() < until_ms)
+	while (work->state == RUNNING && !work->ending && cmek_now_ms() < until_ms)
 		wait_until_locked(work, until_ms);
 	(void)pthread_mutex_unlock(&work->lock);
 }
@@ -410,7 +403,7 @@ void cmek_reencrypt_release(struct cmek_reencrypt *work)
 /* Bytes a second, lately. lock is held. */
 static uint64_t speed_locked(const struct cmek_reencrypt *work)
 {
-	uint64_t now = now_ms(), ms = now - work->mark_ms[0];
+	uint64_t now = cmek_now_ms(), ms = now - work->mark_ms[0];
 
 	if (work->state != RUNNING || ms == 0 || work->counts.bytes_done < work->mark_done[0])
 		return 0;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "fs/mount/agent.h"
@@ -207,18 +208,24 @@ static pid_t fork_agent(struct supervisor *s, struct plumbing *p, const struct c
 	_exit(rc == 0 ? 0 : 1);
 }
 
-static pid_t fork_auditor(struct supervisor *s, const struct plumbing *p)
+/* A child that outlives the command, and what it says goes through the supervisor. */
+static void become_detached_child(const struct supervisor *s, const struct plumbing *p)
 {
-	pid_t pid = fork();
-
-	if (pid != 0)
-		return pid;
 	become_child();
 	ignore_signals();
 	(void)setsid(); /* away from the terminal; fails for a group leader, which a forked process is not */
 	redirect_stdio(p->log[1]);
 	if (p->log[1] >= 0)
 		cmek_log_to_relay(s->opts->log_level);
+}
+
+static pid_t fork_auditor(struct supervisor *s, const struct plumbing *p)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	become_detached_child(s, p);
 	close_inherited(&p->audit[0], 1);
 	/* A log that was given by a relative path stays where it is. */
 	if (!cmek_auditor_needs_directory() && chdir("/") != 0)
@@ -236,12 +243,7 @@ static pid_t fork_daemon(struct supervisor *s, const struct plumbing *p)
 
 	if (pid != 0)
 		return pid;
-	become_child();
-	ignore_signals();
-	(void)setsid(); /* away from the terminal; fails for a group leader, which a forked process is not */
-	redirect_stdio(p->log[1]);
-	if (p->log[1] >= 0)
-		cmek_log_to_relay(s->opts->log_level);
+	become_detached_child(s, p);
 	close_inherited(keep, sizeof(keep) / sizeof(keep[0]));
 	(void)umask(0); /* the kernel has applied the user's */
 	if (chdir("/") != 0)
@@ -532,20 +534,12 @@ static bool step(struct supervisor *s, int timeout_ms)
 	return true;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t); /* can't fail */
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* Steps until no child in *pid is left, for a limited time; true when it is gone. */
 static bool wait_for_child(struct supervisor *s, const pid_t *pid)
 {
-	uint64_t start = now_ms(), gone;
+	uint64_t start = cmek_now_ms(), gone;
 
-	while (*pid > 0 && (gone = now_ms() - start) < LAST_WAIT_MS)
+	while (*pid > 0 && (gone = cmek_now_ms() - start) < LAST_WAIT_MS)
 		(void)step(s, (int)(LAST_WAIT_MS - gone));
 	return *pid <= 0;
 }
