@@ -20,7 +20,7 @@ logs=$work/log
 export LC_ALL=C.UTF-8
 export PYTHONDONTWRITEBYTECODE=1
 
-all_jobs=(style build_gcc build_clang asan tsan nonce distcheck reader integ powercut sdks)
+all_jobs=(style quickstart build_gcc build_clang asan tsan nonce distcheck reader integ powercut sdks)
 
 packages=(
 	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git jq libcap2-bin
@@ -267,6 +267,25 @@ job_style() {
 	verdict "modes fit" modes_fit
 	verdict "shellcheck" shellcheck_clean
 	verdict "manual pages" manuals_clean
+}
+
+# ---- what the README promises ----
+
+first_file_is_there() {
+	findmnt "$1/build/quickstart/mnt" && grep "Customer 4711" "$1/build/quickstart/mnt/ledger.txt"
+}
+
+# As in a bare clone, and again, as who wonders whether it went well would do.
+job_quickstart() {
+	local tree=$work/quickstart
+	umount "$tree/build/quickstart/mnt" 2>/dev/null || true
+	rm -rf "$tree"
+	mkdir -p "$tree"
+	tar -c -C "$src" --no-recursion -T "$work/files" | tar -x -C "$tree"
+	verdict "quickstart.sh" run "$tree/contrib/quickstart.sh"
+	verdict "quickstart.sh on what it left" run "$tree/contrib/quickstart.sh"
+	verdict "its file is on the mount" first_file_is_there "$tree"
+	verdict "its mount goes away" run umount "$tree/build/quickstart/mnt"
 }
 
 # ---- builds ----
