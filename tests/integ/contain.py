@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs one test so that nothing of it outlives it: contain.py SECONDS DIR[:DIR...] COMMAND...
 
-Everything the command starts, daemons included, stays a descendant of this process (it is their subreaper). When the
-command has ended, or its time is over, mounts below the given directories are detached, descendants are killed and
-loop devices with a backing file below the directories are released. Orphans are reaped as they end: a server that
-finds its predecessor's pid still taken does not start. Exit code: the command's; 124 when time was over.
+Everything the command starts, daemons included, stays a descendant of this process (it is their subreaper), and its
+mounts are in a namespace of their own, where no other test's keeps them alive. When the command has ended, or its time
+is over, mounts below the given directories are detached, descendants are killed and loop devices with a backing file
+below the directories are released. Orphans are reaped as they end: a server that finds its predecessor's pid still
+taken does not start. Exit code: the command's; 124 when time was over.
 """
 import ctypes
 import os
@@ -13,6 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+import mountns  # pylint: disable=wrong-import-position
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -109,6 +114,7 @@ def run(command, limit):
 def main():
     limit, dirs, command = float(sys.argv[1]), [os.fsencode(d) for d in sys.argv[2].split(":")], sys.argv[3:]
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    mountns.enter()
 
     def stop(signum, _frame):
         raise SystemExit(128 + signum)
