@@ -20,12 +20,12 @@ logs=$work/log
 export LC_ALL=C.UTF-8
 export PYTHONDONTWRITEBYTECODE=1
 
-all_jobs=(style quickstart build_gcc build_clang asan tsan nonce distcheck reader integ powercut sdks)
+all_jobs=(style quickstart build_gcc build_clang asan tsan nonce distcheck reader integ powercut fuzz sdks)
 
 packages=(
 	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git jq libcap2-bin
-	libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config postgresql procps python3
-	python3-botocore python3-cryptography rsync shellcheck sqlite3 xfsprogs
+	libclang-rt-dev libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config
+	postgresql procps python3 python3-botocore python3-cryptography rsync shellcheck sqlite3 xfsprogs
 )
 # Where Node.js comes from elsewhere, Debian's five hundred packages are not wanted.
 command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
@@ -381,6 +381,16 @@ job_powercut() {
 	export CMEK_BUILD=$work/build_gcc
 	verdict "power cuts" run "${cut[@]}" --workload overwrite,append,files,sqlite --tear 4096,512 --images 6 --second 1
 	verdict "kills" run "${cut[@]}" --workload overwrite,append --kill --images 3
+}
+
+# The same inputs in every run; tests/fuzz/README.md has the long one.
+job_fuzz() {
+	local code=0 out=$work/fuzz.out
+	rm -rf "$work/fuzz/inputs" "$work/fuzz/crashes"
+	run env CMEK_FUZZ_DIR="$work/fuzz" "$src/tests/fuzz/run" -s 1 1 | tee "$out" || code=$?
+	tally "$(grep -c ' ok$' "$out")" "$(grep -c ' FAILED ' "$out")" 0
+	rm -f "$out"
+	return $code
 }
 
 # The emulator of the key services, checked by the services' own clients. Without npm or a registry it can't be.
