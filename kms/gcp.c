@@ -257,6 +257,13 @@ static int gcp_unwrap(void *state, const struct cmek_kms_context *ctx, const str
 	return 0;
 }
 
+static const struct cmek_kms_receipt *receipts(void *state, size_t *ret_n)
+{
+	const struct cmek_gcp *g = state;
+
+	return cmek_cloud_receipts(&g->cloud, ret_n);
+}
+
 const struct cmek_kms_provider cmek_kms_gcp = {
 	.name = "gcp",
 	.match = gcp_match,
@@ -273,4 +280,5 @@ const struct cmek_kms_provider cmek_kms_gcp = {
 	.cancel_deletion = cmek_gcp_cancel_deletion,
 	.identity = cmek_gcp_identity,
 	.policy = cmek_gcp_policy,
+	.receipts = receipts,
 };

@@ -27,6 +27,8 @@ struct cmek_http {
 	void *state;
 	uint64_t deadline; /* clock_ms() at which the call ends */
 	unsigned deadline_ms;
+	struct cmek_kms_receipt receipts[CMEK_HTTP_RECEIPTS_MAX];
+	size_t n_receipts;
 };
 
 int cmek_http_new(const struct cmek_http_ops *ops, void *state, struct cmek_http **ret_http, struct cmek_error *err)
@@ -58,6 +60,7 @@ void cmek_http_begin(struct cmek_http *http, unsigned deadline_ms)
 {
 	http->deadline_ms = deadline_ms ? deadline_ms : DEADLINE_DEFAULT_MS;
 	http->deadline = http->ops->clock_ms(http->state) + http->deadline_ms;
+	http->n_receipts = 0;
 }
 
 bool cmek_http_wait(struct cmek_http *http, unsigned ms)
@@ -196,6 +199,27 @@ static void find_request_id(struct cmek_http_response *resp)
 	}
 }
 
+static void keep_receipt(struct cmek_http *http, const struct cmek_http_request *req, const struct cmek_http_response *resp)
+{
+	struct cmek_kms_receipt *receipt;
+
+	if (req->metadata)
+		return;
+	if (http->n_receipts == CMEK_HTTP_RECEIPTS_MAX)
+		memmove(http->receipts, http->receipts + 1, --http->n_receipts * sizeof(http->receipts[0]));
+	receipt = &http->receipts[http->n_receipts++];
+	snprintf(receipt->what, sizeof(receipt->what), "%s", req->what);
+	snprintf(receipt->request_id, sizeof(receipt->request_id), "%s", resp->request_id);
+	receipt->status = resp->status;
+	receipt->date = resp->date;
+}
+
+const struct cmek_kms_receipt *cmek_http_receipts(const struct cmek_http *http, size_t *ret_n)
+{
+	*ret_n = http->n_receipts;
+	return http->receipts;
+}
+
 static int refused(const struct cmek_http_request *req, const struct cmek_http_response *resp, unsigned attempt,
 		   const char *gave_up, struct cmek_error *err)
 {
@@ -232,6 +256,7 @@ static int attempt_once(struct cmek_http *http, struct cmek_http_request *req, u
 	if (rc < 0)
 		return rc;
 	find_request_id(resp);
+	keep_receipt(http, req, resp);
 	if (resp->status >= 200 && resp->status <= 299)
 		return 0;
 	if (req->read_problem)

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/secret.h"
 #include "kms/problem.h"
+#include "kms/receipt.h"
 
 /*
  * HTTP as key services need it: one request at a time, small bodies, deadlines, retries. The policy (what may be asked
@@ -93,6 +94,12 @@ void cmek_http_free(struct cmek_http *http);
 void cmek_http_begin(struct cmek_http *http, unsigned deadline_ms);
 /* Waits, unless the deadline is nearer than that: then false, at once. */
 bool cmek_http_wait(struct cmek_http *http, unsigned ms);
+/*
+ * What was answered since then, refusals included, the oldest first; of more than fit the last ones. Metadata services of
+ * this machine are left out. Borrowed until the next request.
+ */
+#define CMEK_HTTP_RECEIPTS_MAX 32
+const struct cmek_kms_receipt *cmek_http_receipts(const struct cmek_http *http, size_t *ret_n);
 /* The transport's idea of the time, Unix seconds. */
 int64_t cmek_http_time(const struct cmek_http *http);
 

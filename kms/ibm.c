@@ -313,6 +313,13 @@ static int ibm_rewrap(void *state, const struct cmek_kms_context *ctx, const str
 	return rc;
 }
 
+static const struct cmek_kms_receipt *receipts(void *state, size_t *ret_n)
+{
+	const struct cmek_ibm *k = state;
+
+	return cmek_cloud_receipts(&k->cloud, ret_n);
+}
+
 const struct cmek_kms_provider cmek_kms_ibm = {
 	.name = "ibm",
 	.match = ibm_match,
@@ -332,4 +339,5 @@ const struct cmek_kms_provider cmek_kms_ibm = {
 	.registrations = cmek_ibm_registrations,
 	.identity = cmek_ibm_identity,
 	.policy = cmek_ibm_policy,
+	.receipts = receipts,
 };

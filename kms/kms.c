@@ -371,6 +371,12 @@ int cmek_kms_identity(struct cmek_kms *kms, char **ret_text, struct cmek_error *
 	return kms->provider->identity(kms->state, ret_text, err);
 }
 
+const struct cmek_kms_receipt *cmek_kms_receipts(struct cmek_kms *kms, size_t *ret_n)
+{
+	*ret_n = 0;
+	return kms->provider->receipts ? kms->provider->receipts(kms->state, ret_n) : NULL;
+}
+
 int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err)
 {
 	if (!kms->provider->list)

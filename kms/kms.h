@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/secret.h"
+#include "kms/receipt.h"
 
 /*
  * The contract between a volume and a key management service. Knows nothing of volumes' files or of FUSE.
@@ -157,6 +158,11 @@ int cmek_kms_force_deletion(struct cmek_kms *kms, int64_t *ret_date, struct cmek
  * text for people. It asks the service or its token endpoint.
  */
 int cmek_kms_identity(struct cmek_kms *kms, char **ret_text, struct cmek_error *err);
+/*
+ * What the service answered in the last call with this handle, its requests for credentials included, the oldest first.
+ * Borrowed until the next call with any handle of the session. NULL and none where requests have no names (local).
+ */
+const struct cmek_kms_receipt *cmek_kms_receipts(struct cmek_kms *kms, size_t *ret_n);
 /* Every key the URI's provider can list there ("local:" lists the store): a malloced array of n infos. */
 int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err);
 
@@ -217,6 +223,7 @@ struct cmek_kms_provider {
 	int (*registrations)(void *state, struct cmek_kms_registration **ret_regs, size_t *ret_n, struct cmek_error *err);
 	int (*policy)(void *state, const struct cmek_kms_policy_wish *wish, struct cmek_kms_policy *ret_policy,
 		      struct cmek_error *err);
+	const struct cmek_kms_receipt *(*receipts)(void *state, size_t *ret_n);
 };
 
 #endif

@@ -235,6 +235,61 @@ START_TEST(texts_of_services_are_made_printable)
 }
 END_TEST
 
+/* Of each answer since the call began, and of the last ones when there are many. */
+START_TEST(receipts_are_kept)
+{
+	const struct cmek_kms_receipt *receipts;
+	struct cmek_http_request req = request();
+	size_t n;
+
+	fake_says(&fake, 503, "x-request-id: first\n", "");
+	fake_says(&fake, 200, "x-amzn-requestid: second\n", "ok");
+	fake.answers[1].date = 1700000000;
+	fake_says(&fake, 200, NULL, "ok");
+	ck_assert_int_eq(cmek_http_call(http, &req, &resp, &err), 0);
+	cmek_http_response_done(&resp);
+	receipts = cmek_http_receipts(http, &n);
+	ck_assert_uint_eq(n, 2);
+	ck_assert_str_eq(receipts[0].request_id, "first");
+	ck_assert_int_eq(receipts[0].status, 503);
+	ck_assert_int_eq(receipts[0].date, 0);
+	ck_assert_str_eq(receipts[1].what, "AWS KMS, Decrypt");
+	ck_assert_str_eq(receipts[1].request_id, "second");
+	ck_assert_int_eq(receipts[1].date, 1700000000);
+	req.metadata = true;
+	ck_assert_int_eq(cmek_http_call(http, &req, &resp, &err), 0);
+	(void)cmek_http_receipts(http, &n);
+	ck_assert_uint_eq(n, 2);
+	cmek_http_begin(http, 0);
+	(void)cmek_http_receipts(http, &n);
+	ck_assert_uint_eq(n, 0);
+}
+END_TEST
+
+START_TEST(only_the_last_receipts_are_kept)
+{
+	const struct cmek_kms_receipt *receipts;
+	struct cmek_http_request req = request();
+	char text[32];
+	size_t n;
+	int i;
+
+	for (i = 0; i < CMEK_HTTP_RECEIPTS_MAX + 3; i++) {
+		fake.n_asked = fake.n_answers = 0; /* the same place again */
+		snprintf(text, sizeof(text), "x-request-id: %d\n", i);
+		fake_says(&fake, 200, text, "ok");
+		ck_assert_int_eq(cmek_http_call(http, &req, &resp, &err), 0);
+		cmek_http_response_done(&resp);
+		fake_reset(&fake);
+	}
+	receipts = cmek_http_receipts(http, &n);
+	ck_assert_uint_eq(n, CMEK_HTTP_RECEIPTS_MAX);
+	ck_assert_str_eq(receipts[0].request_id, "3");
+	snprintf(text, sizeof(text), "%d", CMEK_HTTP_RECEIPTS_MAX + 2);
+	ck_assert_str_eq(receipts[n - 1].request_id, text);
+}
+END_TEST
+
 START_TEST(headers_are_found_by_name)
 {
 	struct cmek_http_response r = { .headers = (char *)"date: x\nretry-after:  5\nempty:\nlast: end" };
@@ -277,6 +332,8 @@ int main(void)
 	tcase_add_test(t, one_attempt_may_be_shorter);
 	tcase_add_test(t, each_attempt_is_prepared);
 	tcase_add_test(t, texts_of_services_are_made_printable);
+	tcase_add_test(t, receipts_are_kept);
+	tcase_add_test(t, only_the_last_receipts_are_kept);
 	tcase_add_test(t, headers_are_found_by_name);
 	tcase_add_test(t, forms_are_escaped);
 	suite_add_tcase(s, t);
