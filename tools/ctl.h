@@ -88,6 +88,13 @@ void cmek_ctl_mount_audit(const struct cmek_tool *tool, const char *name, const 
 void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status);
 /* The same again and again, in place of what was there where that is a terminal, until there is none any more. The exit code. */
 int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume, const char *config_path);
+/*
+ * Calls visit() for each mount of this volume that this user may ask: one that may write, or any number of read-only ones.
+ * Ends at the first failure, a mount that does not answer included. *ret_n: how many were visited.
+ */
+int cmek_ctl_mount_each(const uint8_t volume[16],
+			int (*visit)(void *arg, struct cmek_ctl_mount *mount, struct cmek_error *err), void *arg,
+			size_t *ret_n, struct cmek_error *err);
 /* Hangs up; fd -1 is fine. */
 void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
 

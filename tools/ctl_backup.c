@@ -349,7 +349,7 @@ static int restore(struct restore *r, struct cmek_error *err)
 	if (!ret)
 		ret = open_store(r, err);
 	if (!ret)
-		ret = cmek_volhdr_store_open_any(r->store_fd, &r->store, err);
+		ret = cmek_volhdr_store_open_any(r->store_fd, CMEK_STORE_WRITE, &r->store, err);
 	if (ret)
 		return ret;
 	now = cmek_volhdr_store_header(r->store);

@@ -147,6 +147,55 @@ int cmek_ctl_mount_find(const char *volume, const char *config_path, struct cmek
 	return rc;
 }
 
+int cmek_ctl_mount_each(const uint8_t volume[16],
+			int (*visit)(void *arg, struct cmek_ctl_mount *mount, struct cmek_error *err), void *arg,
+			size_t *ret_n, struct cmek_error *err)
+{
+	struct cmek_error failure = CMEK_ERROR_INIT;
+	struct cmek_ctl_mount mount;
+	const struct dirent *entry;
+	char uuid[CMEK_UUID_TEXT];
+	int dir_fd = -1, rc;
+	size_t n = 0;
+	DIR *dir;
+
+	cmek_uuid_encode(volume, uuid);
+	rc = cmek_ctlsock_dir(false, &dir_fd, &failure);
+	if (rc == -ENOENT) {
+		*ret_n = 0;
+		return 0;
+	}
+	if (rc != 0)
+		return cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
+	dir = fdopendir(dir_fd);
+	if (!dir) {
+		rc = cmek_error_sys(err, errno, "the directory of control sockets");
+		close(dir_fd);
+		return rc;
+	}
+	while (rc == 0 && (entry = readdir(dir)) != NULL) {
+		if (!is_socket(entry->d_name) || strncmp(entry->d_name, uuid, strlen(uuid)) != 0)
+			continue;
+		mount = (struct cmek_ctl_mount){ .fd = -1 };
+		failure = (struct cmek_error)CMEK_ERROR_INIT;
+		rc = cmek_ctlsock_connect(dirfd(dir), entry->d_name, &mount.fd, &failure);
+		if (rc == 0)
+			rc = ask_status(mount.fd, &mount.status, &failure);
+		if (rc == 0)
+			rc = visit(arg, &mount, &failure);
+		cmek_ctl_mount_done(&mount);
+		if (rc == 0)
+			n++;
+		else if (failure.kind == CMEK_E_NOT_FOUND)
+			rc = 0; /* what a mount that was killed has left */
+		else
+			rc = cmek_error_set(err, failure.kind, failure.err, "%s: %s", entry->d_name, failure.text);
+	}
+	closedir(dir);
+	*ret_n = n;
+	return rc;
+}
+
 int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err)
 {
 	if (!request)

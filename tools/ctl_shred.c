@@ -14,10 +14,8 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "fs/volume/registry.h"
-#include "fs/volume/shred.h"
-#include "tools/ctl.h"
 #include "tools/ctl_certificate.h"
+#include "tools/ctl_shred.h"
 
 enum {
 	OPT_VOLUME = 256,
@@ -33,54 +31,10 @@ enum {
 	OPT_SIGN_KEY
 };
 
-enum mode { NO_MODE, VOLUME, SLOT, RETIRED_DEKS };
-static const char *const mode_names[] = { "", "volume", "slot", "retired-deks" };
-
-/* One key slot that is to go: what is known of its key, and what became of it. */
-struct victim {
-	struct cmek_slot slot; /* a copy */
-	struct cmek_ctl_use *others;
-	size_t n_others;       /* other volumes' slots and backups of this key, of this host's */
-	struct cmek_error kms_err;
-	bool asked, done;      /* the KMS was asked for deletion, and said yes */
-	int64_t date;          /* of the deletion; 0 = at once */
-	struct cmek_error opens; /* what the slot said afterwards; not set: it still opens */
-};
-
-struct shred {
-	struct cmek_tool *tool;
-	const char *operand;
-	enum mode mode;
-	unsigned slot;
-	bool kms, force, shared_keys, destroy;
-	unsigned days;
-	const char *yes; /* the label that was typed as an option */
-	const char *certificate, *sign_key;
-	struct cmek_ctl_unlock unlock;
-
-	int store_fd;
-	char *path;
-	uint8_t uuid[16];
-	char uuid_text[CMEK_UUID_TEXT];
-	char label[CMEK_LABEL_MAX + 1];
-	int64_t created, when;
-	uint64_t sequence;
-	struct victim victims[CMEK_SLOTS_MAX];
-	size_t n_victims;
-	json_t *staying; /* slots that still open the volume afterwards */
-	json_t *deks;    /* ids that are destroyed */
-	struct cmek_registered *volumes;
-	size_t n_volumes;
-	const struct cmek_registered *here;
-	struct cmek_shred_count count;
-	bool executed;
-	struct cmek_error verified; /* not set: proved that nothing is left */
-};
-
 /* ---- the plan ---- */
 
 /* Uses of the key by other volumes, and by their backups. */
-static int find_others(const struct shred *s, struct victim *victim, struct cmek_error *err)
+static int find_others(const struct cmek_shred_run *s, struct cmek_shred_victim *victim, struct cmek_error *err)
 {
 	struct cmek_ctl_use *uses = NULL, kept;
 	size_t n = 0, i, others = 0;
@@ -108,9 +62,9 @@ static int find_others(const struct shred *s, struct victim *victim, struct cmek
 	return ret;
 }
 
-static int add_victim(struct shred *s, const struct cmek_slot *slot, struct cmek_error *err)
+static int add_victim(struct cmek_shred_run *s, const struct cmek_slot *slot, struct cmek_error *err)
 {
-	struct victim *victim = &s->victims[s->n_victims];
+	struct cmek_shred_victim *victim = &s->victims[s->n_victims];
 	char *text = NULL;
 	size_t len = 0;
 	int ret;
@@ -125,7 +79,7 @@ static int add_victim(struct shred *s, const struct cmek_slot *slot, struct cmek
 	return find_others(s, victim, err);
 }
 
-static int read_registry(struct shred *s, struct cmek_error *err)
+static int read_registry(struct cmek_shred_run *s, struct cmek_error *err)
 {
 	struct cmek_registry *registry = NULL;
 	int ret = cmek_registry_new(NULL, &registry, err);
@@ -138,7 +92,7 @@ static int read_registry(struct shred *s, struct cmek_error *err)
 }
 
 /* What the header says of what is to go. */
-static int plan(struct shred *s, const struct cmek_volhdr *hdr, struct cmek_error *err)
+static int plan(struct cmek_shred_run *s, const struct cmek_volhdr *hdr, struct cmek_error *err)
 {
 	const struct cmek_slot *slot;
 	size_t i;
@@ -149,29 +103,28 @@ static int plan(struct shred *s, const struct cmek_volhdr *hdr, struct cmek_erro
 	snprintf(s->label, sizeof(s->label), "%s", hdr->label);
 	s->created = hdr->created;
 	s->sequence = hdr->sequence;
-	s->staying = json_array();
-	s->deks = json_array();
 	for (i = 0; !ret && i < hdr->n_slots; i++) {
 		slot = &hdr->slots[i];
-		if (s->mode == VOLUME || (s->mode == SLOT && slot->id == s->slot))
+		if (s->mode == CMEK_SHRED_VOLUME || (s->mode == CMEK_SHRED_SLOT && slot->id == s->slot))
 			ret = add_victim(s, slot, err);
 		else
 			json_array_append_new(s->staying, cmek_ctl_slot_json(slot));
 	}
 	for (i = 0; i < hdr->n_deks; i++)
-		if (s->mode == VOLUME || (s->mode == RETIRED_DEKS && hdr->deks[i].state == CMEK_DEK_RETIRED))
+		if (s->mode == CMEK_SHRED_VOLUME ||
+		    (s->mode == CMEK_SHRED_RETIRED_DEKS && hdr->deks[i].state == CMEK_DEK_RETIRED))
 			json_array_append_new(s->deks, json_integer(hdr->deks[i].id));
-	if (!ret && s->mode == SLOT && !s->n_victims)
+	if (!ret && s->mode == CMEK_SHRED_SLOT && !s->n_victims)
 		ret = cmek_error_set(err, CMEK_E_NOT_FOUND, ENXIO, "the volume has no key slot %u", s->slot);
-	if (!ret && s->mode == RETIRED_DEKS && !json_array_size(s->deks))
+	if (!ret && s->mode == CMEK_SHRED_RETIRED_DEKS && !json_array_size(s->deks))
 		ret = cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "the volume has no retired data keys");
-	if (!ret && s->mode == VOLUME)
+	if (!ret && s->mode == CMEK_SHRED_VOLUME)
 		ret = cmek_shred_measure(s->store_fd, &s->count, err);
 	return ret ? ret : read_registry(s, err);
 }
 
 /* The key of one volume must not go with another one by accident. */
-static int check_shared(const struct shred *s, struct cmek_error *err)
+static int check_shared(const struct cmek_shred_run *s, struct cmek_error *err)
 {
 	char uuid[CMEK_UUID_TEXT];
 	json_t *slot;
@@ -196,169 +149,35 @@ static int check_shared(const struct shred *s, struct cmek_error *err)
 	return 0;
 }
 
-/* ---- words ---- */
-
-static const char *name_of(const struct shred *s)
+static int note_mount(void *arg, struct cmek_ctl_mount *mount, struct cmek_error *err)
 {
-	return s->label[0] ? s->label : s->uuid_text;
+	json_t *json = json_pack("{s:O, s:O, s:b}", "mount_point", json_object_get(mount->status, "mount_point"), "pid",
+				 json_object_get(mount->status, "pid"), "keys_wiped", 0);
+
+	if (!json || json_array_append_new(((struct cmek_shred_run *)arg)->mounts, json))
+		return cmek_error_sys(err, ENOMEM, "the mounts of the volume");
+	return 0;
 }
 
-static bool backup_has(const struct cmek_backup *backup, const struct victim *victim)
+/* Nobody can mount it from here on, or it is known who has. */
+static int find_mounts(struct cmek_shred_run *s, struct cmek_volhdr_store *store, struct cmek_error *err)
 {
-	size_t i;
+	struct cmek_error busy = CMEK_ERROR_INIT;
+	int ret = cmek_volhdr_store_claim(store, &busy);
+	size_t n;
 
-	for (i = 0; i < backup->n_slots; i++)
-		if (!strcmp(backup->slots[i].resolved, victim->slot.resolved))
-			return true;
-	return false;
-}
-
-/* Backups of the header that were noted, and stay: each opens the volume with any key of its own. */
-static void say_backups(const struct shred *s)
-{
-	const struct cmek_backup *backup;
-	char made[CMEK_TIME_TEXT];
-	size_t i, k;
-
-	for (i = 0; s->here && i < s->here->n_backups; i++) {
-		backup = &s->here->backups[i];
-		if (s->mode == SLOT && !backup_has(backup, &s->victims[0]))
-			continue;
-		cmek_time_encode(backup->made, made);
-		cmek_tool_say(s->tool, "  the backup of its header %s, of %s, with one of these keys:", backup->path, made);
-		for (k = 0; k < backup->n_slots; k++)
-			cmek_tool_say(s->tool, "    %s%s%s", backup->slots[k].resolved,
-				      backup->slots[k].version[0] ? " version " : "", backup->slots[k].version);
-	}
-}
-
-static void say_victims(const struct shred *s)
-{
-	char text[CMEK_CTL_KEY_TEXT], uuid[CMEK_UUID_TEXT];
-	const struct victim *v;
-	size_t i, k;
-
-	for (i = 0; i < s->n_victims; i++) {
-		v = &s->victims[i];
-		cmek_tool_say(s->tool, "  slot %u: %s (%s)%s", v->slot.id,
-			      cmek_ctl_key_text(v->slot.resolved, v->slot.version, text), v->slot.purpose,
-			      s->kms ? ": its KMS is asked to delete it" : "");
-		for (k = 0; k < v->n_others; k++) {
-			cmek_uuid_encode(v->others[k].volume, uuid);
-			cmek_tool_say(s->tool, "    it is also a key of volume %s, %s", uuid,
-				      v->others[k].backup ? v->others[k].backup :
-				      v->others[k].store ? v->others[k].store : "-");
-		}
-	}
-}
-
-static void say_plan(const struct shred *s)
-{
-	json_t *json;
-	size_t i;
-
-	cmek_tool_say(s->tool, "volume %s%s%s%s in %s", s->uuid_text, s->label[0] ? "  \"" : "", s->label,
-		      s->label[0] ? "\"" : "", s->path);
-	switch (s->mode) {
-	case VOLUME:
-		cmek_tool_say(s->tool, "All of it becomes unreadable: %u files of keys and journal, %llu bytes, are overwritten.",
-			      s->count.files, (unsigned long long)s->count.bytes);
-		cmek_tool_say(s->tool, "These slots go:");
-		say_victims(s);
-		break;
-	case SLOT:
-		cmek_tool_say(s->tool, "This slot goes, and both old copies of the header are overwritten:");
-		say_victims(s);
-		cmek_tool_say(s->tool, "These slots still open the volume:");
-		json_array_foreach(s->staying, i, json)
-			cmek_tool_say(s->tool, "  slot %d: %s", (int)json_integer_value(json_object_get(json, "slot")),
-				      json_string_value(json_object_get(json, "resolved")));
-		break;
-	default:
-		json_array_foreach(s->deks, i, json)
-			cmek_tool_say(s->tool, "Data key %d goes: what it has encrypted and was not re-encrypted becomes unreadable.",
-				      (int)json_integer_value(json));
-	}
-	cmek_tool_say(s->tool, "What could still open %s then:", s->mode == VOLUME ? "it" : "what is lost");
-	say_backups(s);
-	cmek_tool_say(s->tool, "  any other copy of the header or the store (backups, snapshots, what the disk keeps), with a\n"
-			       "    key above that is not destroyed");
-}
-
-static json_t *use_json(const struct cmek_ctl_use *use)
-{
-	char uuid[CMEK_UUID_TEXT];
-
-	cmek_uuid_encode(use->volume, uuid);
-	return json_pack("{s:s, s:s?, s:s?}", "uuid", uuid, "store", use->store, "backup", use->backup);
-}
-
-static json_t *victim_json(const struct shred *s, const struct victim *v)
-{
-	bool opens = !cmek_error_is_set(&v->opens);
-	json_t *json = cmek_ctl_slot_json(&v->slot), *others = json_array(), *deletion = json_null();
-	size_t i;
-
-	for (i = 0; i < v->n_others; i++)
-		json_array_append_new(others, use_json(&v->others[i]));
-	if (v->asked)
-		deletion = json_pack("{s:b, s:o, s:s?}", "accepted", v->done, "date",
-				     v->date ? cmek_ctl_time_json(v->date) : json_null(), "problem",
-				     v->done ? NULL : v->kms_err.text);
-	json_object_set_new(json, "other_uses", others);
-	json_object_set_new(json, "kms_deletion", deletion);
-	if (s->executed)
-		json_object_set_new(json, "old_copies_open", json_pack("{s:b, s:s?}", "now", opens, "because",
-								       opens ? NULL : v->opens.text));
-	return json;
-}
-
-static json_t *backups_json(const struct shred *s)
-{
-	json_t *list = json_array(), *slots;
-	const struct cmek_backup *backup;
-	size_t i, k;
-
-	for (i = 0; s->here && i < s->here->n_backups; i++) {
-		backup = &s->here->backups[i];
-		slots = json_array();
-		for (k = 0; k < backup->n_slots; k++)
-			json_array_append_new(slots, json_pack("{s:s, s:s}", "key", backup->slots[k].resolved, "version",
-							       backup->slots[k].version));
-		json_array_append_new(list, json_pack("{s:s, s:o, s:I, s:o}", "path", backup->path, "made",
-						      cmek_ctl_time_json(backup->made), "sequence",
-						      (json_int_t)backup->sequence, "slots", slots));
-	}
-	return list;
-}
-
-/* The certificate, and the plan where nothing was done. */
-static json_t *shred_json(const struct shred *s)
-{
-	bool clean = !cmek_error_is_set(&s->verified);
-	json_t *slots = json_array();
-	size_t i;
-
-	for (i = 0; i < s->n_victims; i++)
-		json_array_append_new(slots, victim_json(s, &s->victims[i]));
-	return json_pack("{s:i, s:s, s:b, s:s, s:s, s:s, s:o, s:I, s:o, s:o, s:O, s:O, s:{s:i, s:I}, s:o, s:o, s:[s,s,s]}",
-			 "format", 1, "what", mode_names[s->mode], "executed", s->executed, "uuid", s->uuid_text,
-			 "label", s->label, "store", s->path, "created", cmek_ctl_time_json(s->created), "sequence",
-			 (json_int_t)s->sequence, "date", s->executed ? cmek_ctl_time_json(s->when) : json_null(),
-			 "slots", slots, "slots_that_stay", s->staying, "data_keys", s->deks, "overwritten", "files",
-			 (int)s->count.files, "bytes", (json_int_t)s->count.bytes, "verified",
-			 !s->executed ? json_null() :
-			 clean ? json_true() : json_string(s->verified.text),
-			 "known_backups", backups_json(s), "could_survive",
-			 "copies of the header or the store that this host does not know",
-			 "snapshots of the store's file system, and what its device keeps of overwritten blocks",
-			 "backups of the keys themselves, where their service has such");
+	if (!ret)
+		return 0;
+	if (ret != -EBUSY)
+		return cmek_error_set(err, busy.kind, busy.err, "%s", busy.text);
+	s->in_use = true;
+	return cmek_ctl_mount_each(s->uuid, note_mount, s, &n, err);
 }
 
 /* ---- deeds ---- */
 
 /* slot: what it is about, NULL = the volume. */
-static void audit(const struct shred *s, const char *name, const struct cmek_slot *slot, const struct cmek_error *failure)
+static void audit(const struct cmek_shred_run *s, const char *name, const struct cmek_slot *slot, const struct cmek_error *failure)
 {
 	struct cmek_audit_event event = {
 		.name = name, .volume = s->uuid, .label = s->label, .store = s->path, .slot = slot ? (int)slot->id : -1,
@@ -368,9 +187,48 @@ static void audit(const struct shred *s, const char *name, const struct cmek_slo
 	cmek_tool_audit(s->tool, s->unlock.kms.config_path, &event);
 }
 
-static void ask_kms(const struct shred *s, struct victim *v)
+/* What the service answered just now. NULL: no memory. */
+static json_t *receipts_json(struct cmek_kms *kms)
+{
+	const struct cmek_kms_receipt *receipts;
+	json_t *list = json_array();
+	size_t n, i;
+
+	receipts = cmek_kms_receipts(kms, &n);
+	for (i = 0; i < n; i++)
+		json_array_append_new(list, json_pack("{s:s, s:s?, s:i, s:o}", "what", receipts[i].what, "request_id",
+						      receipts[i].request_id[0] ? receipts[i].request_id : NULL,
+						      "http_status", (int)receipts[i].status, "date",
+						      receipts[i].date ? cmek_ctl_time_json(receipts[i].date) :
+									 json_null()));
+	return list;
+}
+
+/* Two slots of one key: it is deleted once. True: that was done for an earlier one. */
+static bool share_answer(struct cmek_shred_run *s, size_t index)
+{
+	struct cmek_shred_victim *v = &s->victims[index], *before;
+	size_t i;
+
+	for (i = 0; i < index; i++) {
+		before = &s->victims[i];
+		if (!before->asked || strcmp(before->slot.resolved, v->slot.resolved))
+			continue;
+		v->asked = true;
+		v->done = before->done;
+		v->date = before->date;
+		v->state = before->state;
+		v->requests = json_incref(before->requests);
+		v->kms_err = before->kms_err;
+		return true;
+	}
+	return false;
+}
+
+static void ask_kms(const struct cmek_shred_run *s, struct cmek_shred_victim *v)
 {
 	struct cmek_kms_principal principal = cmek_slot_principal(&v->slot);
+	struct cmek_kms_info info = { 0 };
 	struct cmek_kms *kms = NULL;
 	int ret;
 
@@ -381,18 +239,26 @@ static void ask_kms(const struct shred *s, struct victim *v)
 	else if (!ret)
 		ret = cmek_kms_schedule_deletion(kms, s->days, &v->date, &v->kms_err);
 	v->done = !ret;
+	if (kms) {
+		v->requests = receipts_json(kms);
+		if (!cmek_kms_describe(kms, &info, NULL)) {
+			v->state = cmek_kms_state_name(info.state);
+			v->date = v->done && info.deletion_date ? info.deletion_date : v->date;
+		}
+		cmek_kms_info_done(&info);
+	}
 	cmek_kms_close(kms);
 	audit(s, "key.schedule-deletion", &v->slot, &v->kms_err);
 }
 
 /* Deletion in the KMS where that was asked for, then what the slot's blob says: a copy of it could be anywhere. */
-static void finish_keys(struct shred *s)
+static void finish_keys(struct cmek_shred_run *s)
 {
 	struct cmek_secret *kek = NULL;
 	size_t i;
 
 	for (i = 0; i < s->n_victims; i++) {
-		if (s->kms)
+		if (s->kms && !share_answer(s, i))
 			ask_kms(s, &s->victims[i]);
 		if (!cmek_keyslot_unwrap(s->uuid, &s->victims[i].slot, &s->unlock.kms, &kek, NULL, &s->victims[i].opens))
 			cmek_secret_free(kek);
@@ -401,36 +267,36 @@ static void finish_keys(struct shred *s)
 }
 
 /* The label typed on the terminal. */
-static int ask_user(const struct shred *s, struct cmek_error *err)
+static int ask_user(const struct cmek_shred_run *s, struct cmek_error *err)
 {
 	char line[256] = "";
 	FILE *tty = fopen("/dev/tty", "r+e");
 
 	if (!tty)
 		return cmek_error_set(err, CMEK_E_USAGE, ENOTTY,
-				      "there is no terminal to ask on: give --yes-destroy %s", name_of(s));
-	fprintf(tty, "This can't be undone. Type %s to go on: ", name_of(s));
+				      "there is no terminal to ask on: give --yes-destroy %s", cmek_ctl_shred_name(s));
+	fprintf(tty, "This can't be undone. Type %s to go on: ", cmek_ctl_shred_name(s));
 	fflush(tty);
 	if (!fgets(line, sizeof(line), tty))
 		line[0] = '\0';
 	fclose(tty);
 	line[strcspn(line, "\n")] = '\0';
-	if (strcmp(line, name_of(s)))
+	if (strcmp(line, cmek_ctl_shred_name(s)))
 		return cmek_error_set(err, CMEK_E_USAGE, ECANCELED, "that is not it: nothing was changed");
 	return 0;
 }
 
-static int confirm(const struct shred *s, struct cmek_error *err)
+static int confirm(const struct cmek_shred_run *s, struct cmek_error *err)
 {
 	if (!s->yes)
 		return ask_user(s, err);
-	if (strcmp(s->yes, name_of(s)) && strcmp(s->yes, s->uuid_text))
+	if (strcmp(s->yes, cmek_ctl_shred_name(s)) && strcmp(s->yes, s->uuid_text))
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "the volume is called '%s', not '%s': nothing was changed",
-				      name_of(s), s->yes);
+				      cmek_ctl_shred_name(s), s->yes);
 	return 0;
 }
 
-static void forget(const struct shred *s)
+static void forget(const struct cmek_shred_run *s)
 {
 	struct cmek_registry *registry = NULL;
 
@@ -440,20 +306,77 @@ static void forget(const struct shred *s)
 	cmek_registry_free(registry);
 }
 
+static int wipe_mount(void *arg, struct cmek_ctl_mount *mount, struct cmek_error *err)
+{
+	struct cmek_shred_run *s = arg;
+	const json_t *pid = json_object_get(mount->status, "pid");
+	json_t *result = NULL, *noted;
+	size_t i;
+	int ret;
+
+	ret = cmek_ctl_mount_ask(mount, json_pack("{s:s}", "cmd", "shred"), &result, err);
+	json_decref(result);
+	if (ret)
+		return ret;
+	json_array_foreach(s->mounts, i, noted)
+		if (json_equal(json_object_get(noted, "pid"), pid))
+			break;
+	/* One that came since is noted now. */
+	if (i == json_array_size(s->mounts))
+		ret = note_mount(s, mount, err);
+	if (!ret)
+		json_object_set_new(json_array_get(s->mounts, i), "keys_wiped", json_true());
+	return ret;
+}
+
+/* Mounts let go of the keys, for good: before their header goes, so that this can still be given up when one does not. */
+static int wipe_mounts(struct cmek_shred_run *s, struct cmek_error *err)
+{
+	size_t n = 0;
+	int ret;
+
+	if (!s->in_use)
+		return 0;
+	ret = cmek_ctl_mount_each(s->uuid, wipe_mount, s, &n, err);
+	if (!ret && !n)
+		ret = cmek_error_set(err, CMEK_E_BUSY, EBUSY,
+				     "the volume is in use by a program, or by a mount that has no control socket here: it has "
+				     "to end before");
+	return ret;
+}
+
+/*
+ * The order: mounts, then what is in the store, then mounts again: a read-only one that began meanwhile has read the header
+ * before, and was not there to be told.
+ */
+static int destroy_volume(struct cmek_shred_run *s, const struct cmek_volhdr_store *store, struct cmek_error *err)
+{
+	int ret = wipe_mounts(s, err);
+
+	if (ret) {
+		cmek_error_prefix(err, "nothing was overwritten");
+		return ret;
+	}
+	ret = cmek_shred_volume(s->store_fd, store, s->uuid, s->when, &s->count, err);
+	if (ret)
+		return ret;
+	s->executed = true;
+	return wipe_mounts(s, err);
+}
+
 /* What a shredding that was cut off has left: the rest goes without a question. */
-static int end_interrupted(struct shred *s, const struct cmek_volhdr_store *store, const struct cmek_tombstone *tombstone,
+static int end_interrupted(struct cmek_shred_run *s, struct cmek_volhdr_store *store, const struct cmek_tombstone *tombstone,
 			   struct cmek_error *err)
 {
 	int ret;
 
 	memcpy(s->uuid, tombstone->uuid, 16);
 	cmek_uuid_encode(s->uuid, s->uuid_text);
-	s->staying = json_array();
-	s->deks = json_array();
 	s->when = tombstone->when;
-	ret = cmek_shred_volume(s->store_fd, store, s->uuid, s->when, &s->count, err);
+	ret = find_mounts(s, store, err);
+	if (!ret)
+		ret = destroy_volume(s, store, err);
 	audit(s, "volume.shred", NULL, err);
-	s->executed = true;
 	if (!ret)
 		ret = cmek_shred_verify(s->store_fd, err);
 	if (!ret)
@@ -462,14 +385,14 @@ static int end_interrupted(struct shred *s, const struct cmek_volhdr_store *stor
 	return ret;
 }
 
-static int shred_volume(struct shred *s, struct cmek_error *err)
+static int shred_volume(struct cmek_shred_run *s, struct cmek_error *err)
 {
 	struct cmek_volhdr_store *store = NULL, *again = NULL;
 	struct cmek_error why = CMEK_ERROR_INIT;
 	struct cmek_tombstone tombstone;
 	int ret;
 
-	ret = cmek_volhdr_store_open_any(s->store_fd, &store, err);
+	ret = cmek_volhdr_store_open_any(s->store_fd, CMEK_STORE_CHANGE, &store, err);
 	if (ret)
 		return ret;
 	if (!cmek_volhdr_store_header(store)) {
@@ -481,18 +404,19 @@ static int shred_volume(struct shred *s, struct cmek_error *err)
 	}
 	ret = plan(s, cmek_volhdr_store_header(store), err);
 	if (!ret)
-		say_plan(s);
+		ret = find_mounts(s, store, err);
+	if (!ret)
+		cmek_ctl_shred_say_plan(s);
 	if (!ret && s->destroy)
 		ret = check_shared(s, err);
 	if (!ret && s->destroy)
 		ret = confirm(s, err);
 	if (ret || !s->destroy)
 		goto out;
-	ret = cmek_shred_volume(s->store_fd, store, s->uuid, s->when, &s->count, err);
+	ret = destroy_volume(s, store, err);
 	audit(s, "volume.shred", NULL, err);
 	if (ret)
 		goto out;
-	s->executed = true;
 	finish_keys(s);
 	if (cmek_shred_verify(s->store_fd, &why))
 		s->verified = why;
@@ -504,20 +428,20 @@ out:
 }
 
 /* The new header without the slot, or with its retired data keys destroyed. */
-static int change_header(struct shred *s, struct cmek_change *change, struct cmek_error *err)
+static int change_header(struct cmek_shred_run *s, struct cmek_change *change, struct cmek_error *err)
 {
 	struct cmek_volhdr *hdr = cmek_change_new(change);
 	struct cmek_shred_old old;
 	int ret, rc;
 	size_t i;
 
-	if (s->mode == SLOT) {
+	if (s->mode == CMEK_SHRED_SLOT) {
 		ret = cmek_ctl_prove_rest(change, s->slot, &s->unlock.kms, err);
 		if (ret)
 			return ret;
 		cmek_volhdr_drop_slot(hdr, cmek_volhdr_slot(hdr, s->slot));
 	}
-	for (i = 0; s->mode == RETIRED_DEKS && i < hdr->n_deks; i++) {
+	for (i = 0; s->mode == CMEK_SHRED_RETIRED_DEKS && i < hdr->n_deks; i++) {
 		if (hdr->deks[i].state != CMEK_DEK_RETIRED)
 			continue;
 		hdr->deks[i].state = CMEK_DEK_DESTROYED;
@@ -531,7 +455,7 @@ static int change_header(struct shred *s, struct cmek_change *change, struct cme
 	return ret ? ret : rc;
 }
 
-static int shred_part(struct shred *s, struct cmek_error *err)
+static int shred_part(struct cmek_shred_run *s, struct cmek_error *err)
 {
 	const struct cmek_change_params params = {
 		.access = CMEK_STORE_CHANGE,
@@ -548,7 +472,7 @@ static int shred_part(struct shred *s, struct cmek_error *err)
 	if (!ret)
 		ret = plan(s, cmek_change_old(change), err);
 	if (!ret)
-		say_plan(s);
+		cmek_ctl_shred_say_plan(s);
 	if (!ret && s->destroy)
 		ret = check_shared(s, err);
 	if (!ret && s->destroy)
@@ -565,36 +489,8 @@ static int shred_part(struct shred *s, struct cmek_error *err)
 
 /* ---- the result ---- */
 
-static void say_result(const struct shred *s)
-{
-	char date[CMEK_TIME_TEXT];
-	const struct victim *v;
-	size_t i;
-
-	if (!s->executed) {
-		cmek_tool_say(s->tool, "Nothing was changed. To do it, add --yes-destroy %s", name_of(s));
-		return;
-	}
-	cmek_tool_say(s->tool, "Done: %s", s->mode == VOLUME ? "the volume is shredded" : "the header was replaced");
-	for (i = 0; i < s->n_victims; i++) {
-		v = &s->victims[i];
-		if (v->date)
-			cmek_time_encode(v->date, date);
-		if (v->done)
-			cmek_tool_say(s->tool, "  %s: deletion accepted%s%s", v->slot.resolved, v->date ? ", on " : "",
-				      v->date ? date : "");
-		else if (v->asked)
-			cmek_tool_say(s->tool, "  %s: NOT deleted: %s", v->slot.resolved, v->kms_err.text);
-		if (cmek_error_is_set(&v->opens))
-			cmek_tool_say(s->tool, "  slot %u: an old copy does not open: %s", v->slot.id, v->opens.text);
-		else
-			cmek_tool_say(s->tool, "  slot %u: an old copy of the header would still open with %s", v->slot.id,
-				      v->slot.resolved);
-	}
-}
-
 /* A deletion that the KMS refused is a failure, though the rest is done. */
-static const struct cmek_error *first_failure(const struct shred *s)
+static const struct cmek_error *first_failure(const struct cmek_shred_run *s)
 {
 	size_t i;
 
@@ -606,10 +502,10 @@ static const struct cmek_error *first_failure(const struct shred *s)
 	return NULL;
 }
 
-static int finish(struct shred *s, struct cmek_error *err)
+static int finish(struct cmek_shred_run *s, struct cmek_error *err)
 {
 	const struct cmek_error *failure;
-	json_t *json = shred_json(s);
+	json_t *json = cmek_ctl_shred_json(s);
 	int ret = 0;
 
 	if (!json)
@@ -617,7 +513,7 @@ static int finish(struct shred *s, struct cmek_error *err)
 	if (s->executed && (s->certificate || s->sign_key))
 		ret = cmek_ctl_certificate_write(&json, s->certificate, s->sign_key, err);
 	if (!ret || s->executed)
-		say_result(s);
+		cmek_ctl_shred_say_result(s);
 	failure = ret ? NULL : first_failure(s);
 	if (failure)
 		ret = cmek_error_set(err, failure->kind, failure->err, "%s", failure->text);
@@ -628,7 +524,7 @@ static int finish(struct shred *s, struct cmek_error *err)
 	return ret;
 }
 
-static void parse(struct shred *s, int argc, char **argv)
+static void parse(struct cmek_shred_run *s, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
 		{ OPT_VOLUME, "volume", NULL, "shred all of the volume" },
@@ -652,14 +548,17 @@ static void parse(struct shred *s, int argc, char **argv)
 		.options = options, .min_operands = 1, .max_operands = 1,
 	};
 	struct cmek_tool_args args;
-	enum mode mode;
+	enum cmek_shred_mode mode;
 	int id;
 
 	cmek_tool_args_init(&args, s->tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
 		if (cmek_ctl_unlock_option(&s->unlock, &args, id))
 			continue;
-		mode = id == OPT_VOLUME ? VOLUME : id == OPT_SLOT ? SLOT : id == OPT_RETIRED_DEKS ? RETIRED_DEKS : NO_MODE;
+		mode = id == OPT_VOLUME	      ? CMEK_SHRED_VOLUME :
+		       id == OPT_SLOT	      ? CMEK_SHRED_SLOT :
+		       id == OPT_RETIRED_DEKS ? CMEK_SHRED_RETIRED_DEKS :
+						CMEK_SHRED_NONE;
 		if (mode && s->mode)
 			cmek_tool_usage(s->tool, "give one of --volume, --slot and --retired-deks");
 		if (mode)
@@ -681,7 +580,7 @@ static void parse(struct shred *s, int argc, char **argv)
 	}
 	if (!s->mode)
 		cmek_tool_usage(s->tool, "give one of --volume, --slot and --retired-deks");
-	if (s->kms && s->mode == RETIRED_DEKS)
+	if (s->kms && s->mode == CMEK_SHRED_RETIRED_DEKS)
 		cmek_tool_usage(s->tool, "--kms is for --volume and --slot: data keys are in no KMS");
 	if (s->sign_key && !s->certificate)
 		cmek_tool_usage(s->tool, "--sign-key goes with --certificate");
@@ -690,7 +589,7 @@ static void parse(struct shred *s, int argc, char **argv)
 
 int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv)
 {
-	static struct shred s;
+	static struct cmek_shred_run s;
 	struct cmek_error err = CMEK_ERROR_INIT;
 	int ret, code;
 	size_t i;
@@ -699,24 +598,29 @@ int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv)
 	s.store_fd = -1;
 	s.days = CMEK_KMS_DAYS_DEFAULT;
 	s.when = (int64_t)time(NULL);
+	s.staying = json_array();
+	s.deks = json_array();
+	s.mounts = json_array();
 	cmek_ctl_unlock_init(&s.unlock);
 	parse(&s, argc, argv);
 	ret = s.certificate ? cmek_ctl_certificate_check(s.certificate, s.sign_key, &err) : 0;
 	if (!ret)
 		ret = cmek_ctl_volume_open(s.operand, &s.unlock, &s.store_fd, &s.path, &err);
 	if (!ret)
-		ret = s.mode == VOLUME ? shred_volume(&s, &err) : shred_part(&s, &err);
+		ret = s.mode == CMEK_SHRED_VOLUME ? shred_volume(&s, &err) : shred_part(&s, &err);
 	if (!ret)
 		ret = finish(&s, &err);
 	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	for (i = 0; i < s.n_victims; i++) {
 		cmek_slot_done(&s.victims[i].slot);
+		json_decref(s.victims[i].requests);
 		cmek_ctl_uses_free(s.victims[i].others, s.victims[i].n_others);
 	}
 	cmek_registry_list_free(s.volumes, s.n_volumes);
 	cmek_ctl_unlock_done(&s.unlock);
 	json_decref(s.staying);
 	json_decref(s.deks);
+	json_decref(s.mounts);
 	if (s.store_fd >= 0)
 		close(s.store_fd);
 	free(s.path);

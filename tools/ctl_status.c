@@ -269,6 +269,10 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	if (watch)
 		return cmek_ctl_mount_watch(tool, args.argv[0], unlock.kms.config_path);
 	if (collect(&s, args.argv[0], &unlock, journal, &err)) {
+		if (err.err == EIDRM && s.mount.fd >= 0) { /* it was shredded; the mount is there still */
+			cmek_tool_say(tool, "mounted on:  %s", text_of(s.mount.status, "mount_point"));
+			cmek_ctl_mount_print(tool, s.mount.status);
+		}
 		code = cmek_tool_fail(tool, &err);
 	} else {
 		print(&s);

@@ -249,6 +249,17 @@ static int serve_control(struct daemon *d, struct cmek_error *err)
 	return cmek_control_new(fd, cmek_daemon_verbs, d, &d->control, err);
 }
 
+/* Who shreds a volume tells the mounts that can be asked; one that just began was not among them, and looks by itself. */
+static int check_not_shredded(struct daemon *d, struct cmek_error *err)
+{
+	struct cmek_error why = CMEK_ERROR_INIT;
+	struct cmek_volhdr_store *header = NULL;
+	int rc = cmek_daemon_read_header(d, &header, &why);
+
+	cmek_volhdr_store_close(header);
+	return rc == -EIDRM ? cmek_error_set(err, why.kind, why.err, "%s", why.text) : 0;
+}
+
 /* Everything is written anew by it, so a volume that a crash could damage, for want of a journal, is left alone. */
 static int start_reencrypt(struct daemon *d, struct cmek_error *err)
 {
@@ -308,7 +319,9 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		rc = cmek_watcher_start(d, &d->watcher, err);
 	if (rc == 0)
 		rc = start_reencrypt(d, err);
-	return rc == 0 ? serve_control(d, err) : rc;
+	if (rc == 0)
+		rc = serve_control(d, err);
+	return rc == 0 ? check_not_shredded(d, err) : rc;
 }
 
 /* Waits for the supervisor to say STOP, or to be gone, which is no reason to lose what is not in the store yet. */

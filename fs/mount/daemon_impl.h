@@ -27,6 +27,7 @@ enum cmek_lock_state {
 	CMEK_UNLOCKED,
 	CMEK_DRAINING, /* users are refused, keys are there still: what they wrote is being kept */
 	CMEK_LOCKED,   /* no keys, no plaintext */
+	CMEK_SHREDDED, /* the same for good: the volume is being destroyed */
 };
 
 /* Failed authentications that were met, for the thread of events.c. */
@@ -97,15 +98,16 @@ int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, st
 
 /*
  * lock.c: users are refused with EKEYREVOKED, what they wrote is put into the store, then keys and plaintext are wiped.
- * reason is for people. Done already: 0. Kinds: busy (-ETIMEDOUT): something did not come to an end in timeout_s, users
- * are refused but keys are still there, to be tried again; -ESHUTDOWN: the mount is ending. Changes that could not be
- * written are reported by inode, kept in memory for after an unlock, and are no failure.
+ * reason is for people. Done already, or shredded: 0. Kinds: busy (-ETIMEDOUT): something did not come to an end in
+ * timeout_s, users are refused but keys are still there, to be tried again; -ESHUTDOWN: the mount is ending. Changes that
+ * could not be written are reported by inode, kept in memory for after an unlock, and are no failure.
  */
 #define CMEK_LOCK_TIMEOUT_S 60 /* where nobody says another one */
 int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err);
 /*
  * Asks the KMS for the keys again and goes on where it was. Not locked: 0. Kinds of cmek_unlock(); mismatch: the header in
- * the store is another volume's, or older than the one that was there. Nothing has changed then.
+ * the store is another volume's, or older than the one that was there; key-destroyed (-EIDRM): it is or was shredded. Nothing
+ * has changed then.
  */
 int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err);
 /*
@@ -121,7 +123,12 @@ int cmek_daemon_reload_keys(struct daemon *d, uint16_t *ret_dek, struct cmek_err
  */
 int cmek_daemon_refuse_writes(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err);
 void cmek_daemon_allow_writes(struct daemon *d); /* no change if they are, or it is locked */
-/* "unlocked", "draining", "locked". */
+/*
+ * As a lock, but nothing unlocks it any more: for somebody who is about to destroy the volume. Done already: 0; locked: only
+ * the state changes. Kinds of cmek_daemon_lock().
+ */
+int cmek_daemon_shred(struct daemon *d, unsigned timeout_s, struct cmek_error *err);
+/* "unlocked", "draining", "locked", "shredded". */
 const char *cmek_lock_state_name(enum cmek_lock_state state);
 
 enum cmek_lock_state cmek_daemon_lock_state(struct daemon *d);

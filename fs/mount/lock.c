@@ -27,7 +27,7 @@
 
 const char *cmek_lock_state_name(enum cmek_lock_state state)
 {
-	static const char *const names[] = { "unlocked", "draining", "locked" };
+	static const char *const names[] = { "unlocked", "draining", "locked", "shredded" };
 
 	return names[state];
 }
@@ -146,11 +146,30 @@ int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, s
 	int rc = 0;
 
 	(void)pthread_mutex_lock(&d->life_lock);
-	done = d->lock_state == CMEK_LOCKED || atomic_load(&d->ending);
+	done = d->lock_state >= CMEK_LOCKED || atomic_load(&d->ending);
 	if (atomic_load(&d->ending))
 		rc = ending(err);
 	else if (!done)
 		rc = lock_now(d, reason, timeout_s, err);
+	tell_end(d, done, CMEK_EVENT_LOCKED, reason, rc, err);
+	(void)pthread_mutex_unlock(&d->life_lock);
+	return rc;
+}
+
+int cmek_daemon_shred(struct daemon *d, unsigned timeout_s, struct cmek_error *err)
+{
+	static const char reason[] = "the volume is being shredded";
+	bool done;
+	int rc = 0;
+
+	(void)pthread_mutex_lock(&d->life_lock);
+	done = d->lock_state == CMEK_SHREDDED || atomic_load(&d->ending);
+	if (atomic_load(&d->ending))
+		rc = ending(err);
+	else if (d->lock_state < CMEK_LOCKED)
+		rc = lock_now(d, reason, timeout_s, err);
+	if (rc == 0 && !done)
+		set_state(d, CMEK_SHREDDED, reason);
 	tell_end(d, done, CMEK_EVENT_LOCKED, reason, rc, err);
 	(void)pthread_mutex_unlock(&d->life_lock);
 	return rc;
@@ -262,6 +281,9 @@ int cmek_daemon_unlock(struct daemon *d, struct cmek_error *err)
 	done = d->lock_state == CMEK_UNLOCKED || atomic_load(&d->ending);
 	if (atomic_load(&d->ending))
 		rc = ending(err);
+	else if (d->lock_state == CMEK_SHREDDED)
+		rc = cmek_error_set(err, CMEK_E_KEY_DESTROYED, EIDRM,
+				    "the volume is being shredded, or was: this mount can only be unmounted");
 	else if (d->lock_state == CMEK_LOCKED)
 		rc = unlock_now(d, err);
 	else if (!done)

@@ -120,7 +120,7 @@ static void tell_rows(const struct text *t, const json_t *status)
 
 static void tell_mount(const struct text *t, const json_t *status)
 {
-	static const char *const states[] = { "unlocked", "draining", "locked" };
+	static const char *const states[] = { "unlocked", "draining", "locked", "shredded" };
 	const json_t *journal = json_object_get(status, "journal");
 	int64_t since;
 	size_t i;

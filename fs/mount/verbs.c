@@ -218,6 +218,18 @@ static int verb_lock(void *arg, const struct cmek_json_at *request, json_t **ret
 	return rc == 0 ? cmek_daemon_lock(arg, reason, (unsigned)timeout_s, err) : rc;
 }
 
+/* timeout_s: as for lock. */
+static int verb_shred(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
+{
+	uint64_t timeout_s = CMEK_LOCK_TIMEOUT_S;
+	int rc = 0;
+
+	(void)ret_result;
+	if (cmek_json_has(request, "timeout_s"))
+		rc = cmek_json_uint(request, "timeout_s", 1, 86400, &timeout_s, err);
+	return rc == 0 ? cmek_daemon_shred(arg, (unsigned)timeout_s, err) : rc;
+}
+
 static int verb_unlock(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
 {
 	struct daemon *d = arg;
@@ -297,6 +309,7 @@ const struct cmek_control_verb cmek_daemon_verbs[] = {
 	{ "metrics", verb_metrics },
 	{ "reencrypt", verb_reencrypt },
 	{ "reload-keys", verb_reload_keys },
+	{ "shred", verb_shred },
 	{ "status", verb_status },
 	{ "sync", verb_sync },
 	{ "unlock", verb_unlock },

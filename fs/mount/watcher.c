@@ -250,7 +250,7 @@ static void lock_it(struct cmek_watcher *w, const char *state)
 	struct cmek_error err = CMEK_ERROR_INIT;
 	char reason[64];
 
-	if (cmek_daemon_lock_state(w->d) == CMEK_LOCKED)
+	if (cmek_daemon_lock_state(w->d) >= CMEK_LOCKED)
 		return;
 	(void)snprintf(reason, sizeof(reason), "key watch: %s", state);
 	(void)pthread_mutex_lock(&w->lock);
@@ -306,8 +306,11 @@ static void poll_once(struct cmek_watcher *w)
 {
 	static struct cmek_log_limit limit;
 	struct cmek_error err = CMEK_ERROR_INIT;
-	struct poll *poll = calloc(1, sizeof(*poll));
+	struct poll *poll;
 
+	if (cmek_daemon_lock_state(w->d) == CMEK_SHREDDED)
+		return; /* whatever became of its keys, nothing follows from it any more */
+	poll = calloc(1, sizeof(*poll));
 	if (!poll)
 		return;
 	poll->w = w;

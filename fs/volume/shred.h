@@ -22,7 +22,7 @@ struct cmek_shred_count {
 int cmek_shred_measure(int store_fd, struct cmek_shred_count *ret_count, struct cmek_error *err);
 
 /*
- * Both header copies, every journal, and the journals that were put aside. store: CMEK_STORE_WRITE, of the same store;
+ * Both header copies, every journal, and the journals that were put aside. store: CMEK_STORE_CHANGE, of the same store;
  * not to be used but to close it afterwards. The first header copy goes first: from then on the volume is a shredded one
  * (a tombstone, doc/format.md section 2.1); what a crash interrupts, the next call ends. *ret_count is what was
  * overwritten, on failure as well.

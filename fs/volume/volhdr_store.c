@@ -138,7 +138,7 @@ static int set_lock(int fd, enum lock_byte byte, short type, struct cmek_error *
 
 static int lock_store(struct cmek_volhdr_store *store, struct cmek_error *err)
 {
-	bool write = store->access == CMEK_STORE_WRITE;
+	bool write = store->access != CMEK_STORE_READ;
 	int ret = set_lock(store->lock_fd, LOCK_STORE, write ? F_WRLCK : F_RDLCK, err);
 
 	if (ret == -EBUSY)
@@ -314,16 +314,23 @@ int cmek_volhdr_store_open(int store_fd, enum cmek_store_access access, const st
 	return 0;
 }
 
-int cmek_volhdr_store_open_any(int store_fd, struct cmek_volhdr_store **ret_store, struct cmek_error *err)
+int cmek_volhdr_store_open_any(int store_fd, enum cmek_store_access access, struct cmek_volhdr_store **ret_store,
+			       struct cmek_error *err)
 {
 	struct cmek_volhdr_store *store = NULL;
-	int ret = open_copies(store_fd, CMEK_STORE_WRITE, &store, err);
+	int ret = open_copies(store_fd, access, &store, err);
 
 	if (ret)
 		return ret;
 	store->none = pick(store, NULL, NULL) != 0;
 	*ret_store = store;
 	return 0;
+}
+
+int cmek_volhdr_store_claim(struct cmek_volhdr_store *store, struct cmek_error *err)
+{
+	assert(store->access == CMEK_STORE_CHANGE);
+	return lock_store(store, err);
 }
 
 int cmek_volhdr_store_reload(struct cmek_volhdr_store *store, struct cmek_error *err)

@@ -83,11 +83,17 @@ int cmek_volhdr_store_update(struct cmek_volhdr_store *store, struct cmek_volhdr
 			     const struct cmek_secret *mac_key, struct cmek_error *err);
 
 /*
- * For a header that comes from elsewhere: opens the volume with CMEK_STORE_WRITE, whatever its copies are. There is no
- * picked header when none is usable, or they belong to two volumes: cmek_volhdr_store_header() is NULL then, and of the
- * other functions only _close(), _access(), _problem() and _put() may be called.
+ * For a header that comes from elsewhere, or is to go: opens the volume with CMEK_STORE_WRITE or _CHANGE, whatever its
+ * copies are. There is no picked header when none is usable, or they belong to two volumes: cmek_volhdr_store_header() is
+ * NULL then, and of the other functions only _close(), _access(), _claim(), _problem() and _put() may be called.
  */
-int cmek_volhdr_store_open_any(int store_fd, struct cmek_volhdr_store **ret_store, struct cmek_error *err);
+int cmek_volhdr_store_open_any(int store_fd, enum cmek_store_access access, struct cmek_volhdr_store **ret_store,
+			       struct cmek_error *err);
+/*
+ * With CMEK_STORE_CHANGE: the volume's exclusive lock as well, so that nobody can mount it until close. Kind busy, -EBUSY:
+ * it is mounted, or read by a program.
+ */
+int cmek_volhdr_store_claim(struct cmek_volhdr_store *store, struct cmek_error *err);
 /* The highest sequence number of anything that is there, a tombstone included; 0: nothing is whole. */
 uint64_t cmek_volhdr_store_newest(const struct cmek_volhdr_store *store);
 /* True when a tombstone is among the copies. */

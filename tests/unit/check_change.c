@@ -469,7 +469,7 @@ static int shred_and_die(unsigned n)
 
 	ck_assert_int_ge(pid, 0);
 	if (!pid) {
-		ck_ok(cmek_volhdr_store_open_any(v.store_fd, &store, &err));
+		ck_ok(cmek_volhdr_store_open_any(v.store_fd, CMEK_STORE_WRITE, &store, &err));
 		calls = 0;
 		exit_at = n;
 		_exit(cmek_shred_volume(v.store_fd, store, v.hdr->uuid, 1700000000, &count, &err) ? 1 : 0);
@@ -546,7 +546,7 @@ START_TEST(shredded)
 	cmek_error_clear(&err);
 	ck_ok(cmek_shred_measure(v.store_fd, &planned, &err));
 	ck_assert_uint_eq(planned.files, 4);
-	ck_ok(cmek_volhdr_store_open_any(v.store_fd, &store, &err));
+	ck_ok(cmek_volhdr_store_open_any(v.store_fd, CMEK_STORE_WRITE, &store, &err));
 	ck_ok(cmek_shred_volume(v.store_fd, store, v.hdr->uuid, 1700000000, &done, &err));
 	cmek_volhdr_store_close(store);
 	ck_assert_mem_eq(&planned, &done, sizeof(done));
@@ -558,7 +558,7 @@ START_TEST(shredded)
 	}
 	/* A header that comes back is newer than the tombstones, and one of them beside it does no harm. */
 	store = NULL;
-	ck_ok(cmek_volhdr_store_open_any(v.store_fd, &store, &err));
+	ck_ok(cmek_volhdr_store_open_any(v.store_fd, CMEK_STORE_WRITE, &store, &err));
 	ck_assert_ptr_null(cmek_volhdr_store_header(store));
 	v.hdr->sequence = cmek_volhdr_store_newest(store) + 1;
 	cmek_volhdr_store_close(store);

@@ -204,7 +204,7 @@ START_TEST(put_over_anything)
 	struct cmek_volhdr_store *store = NULL;
 	struct cmek_volhdr *hdr;
 
-	ck_assert_int_eq(cmek_volhdr_store_open_any(v.store_fd, &store, &err), 0);
+	ck_assert_int_eq(cmek_volhdr_store_open_any(v.store_fd, CMEK_STORE_WRITE, &store, &err), 0);
 	ck_assert_str_eq(cmek_volhdr_store_header(store)->label, "unit");
 	ck_assert_int_eq(refused(CMEK_STORE_READ), CMEK_E_BUSY);
 	hdr = changed(store, "other");
@@ -212,7 +212,7 @@ START_TEST(put_over_anything)
 	unit_copy_write(&v, 0, "damage", 6);
 	ck_assert_int_eq(unlinkat(v.meta_fd, "header.1", 0), 0);
 	store = NULL;
-	ck_assert_int_eq(cmek_volhdr_store_open_any(v.store_fd, &store, &err), 0);
+	ck_assert_int_eq(cmek_volhdr_store_open_any(v.store_fd, CMEK_STORE_WRITE, &store, &err), 0);
 	ck_assert_ptr_null(cmek_volhdr_store_header(store));
 	hdr->sequence = 70;
 	ck_assert_msg(cmek_volhdr_store_put(store, &hdr, v.mac_key, &err) == 0, "%s", err.text);
@@ -223,6 +223,25 @@ START_TEST(put_over_anything)
 	store = open_store(CMEK_STORE_PEEK);
 	ck_assert_str_eq(cmek_volhdr_store_header(store)->label, "other");
 	cmek_volhdr_store_close(store);
+}
+END_TEST
+
+/* The right to change the header, and that nobody mounts meanwhile; both until close. */
+START_TEST(claim)
+{
+	struct cmek_volhdr_store *store = NULL, *reader = open_store(CMEK_STORE_READ);
+
+	ck_assert_int_eq(cmek_volhdr_store_open_any(v.store_fd, CMEK_STORE_CHANGE, &store, &err), 0);
+	ck_assert_int_eq(cmek_volhdr_store_claim(store, &err), -EBUSY);
+	ck_assert_int_eq(err.kind, CMEK_E_BUSY);
+	cmek_error_clear(&err);
+	cmek_volhdr_store_close(reader);
+	ck_assert_int_eq(cmek_volhdr_store_claim(store, &err), 0);
+	ck_assert_int_eq(refused(CMEK_STORE_READ), CMEK_E_BUSY);
+	ck_assert_int_eq(refused(CMEK_STORE_WRITE), CMEK_E_BUSY);
+	ck_assert_int_eq(refused(CMEK_STORE_CHANGE_NOW), CMEK_E_BUSY);
+	cmek_volhdr_store_close(store);
+	cmek_volhdr_store_close(open_store(CMEK_STORE_WRITE));
 }
 END_TEST
 
@@ -586,6 +605,7 @@ int main(void)
 	tcase_add_test(tcase, update);
 	tcase_add_loop_test(tcase, the_newer_is_picked, 0, 2);
 	tcase_add_test(tcase, put_over_anything);
+	tcase_add_test(tcase, claim);
 	tcase_add_test(tcase, yield);
 	tcase_add_loop_test(tcase, a_damaged_copy_is_survived, 0, 2);
 	tcase_add_loop_test(tcase, tricks, 0, N_TRICKS * 2);
