@@ -165,6 +165,28 @@ struct cmek_reencrypt_step {
 int cmek_content_reencrypt(struct cmek_ofile *file, uint64_t max_bytes, struct cmek_reencrypt_step *step);
 
 /*
+ * One step of proving that: what the store has of the file is read and authenticated, page by page, and told; the contents of
+ * blocks are not. What waits in memory is committed first. Call it after cmek_content_reencrypt() has come to the end of the
+ * file. 0, or -errno of a commit or of the store.
+ */
+struct cmek_verify_step {
+	uint64_t group;    /* 0 at first; then where the next step begins */
+	uint64_t pages, blocks; /* looked at, in this step: map pages, and blocks that they name */
+	uint64_t old;      /* pages and blocks under another data key than the active one */
+	uint64_t bad;      /* pages that don't open */
+	bool done;
+};
+int cmek_content_verify(struct cmek_ofile *file, struct cmek_verify_step *step);
+/*
+ * After that was done for all files: nothing that a replay would read is under another data key than the active one. The
+ * store is flushed, the journal's older records are freed, its superblocks are written anew. *seq: 0 at first; then the first
+ * record that counts. -EAGAIN: to be called again, with *seq as it is.
+ */
+int cmek_content_renew_journal(struct cmek_content *content, uint64_t *seq);
+/* Lets go of every derived key: a data key is retired. They are derived again when they are needed. */
+void cmek_content_forget_keys(struct cmek_content *content);
+
+/*
  * Whether the size that the store file had (cmek_content_plain_size(), what a look-up says) was the sealed one. Reads the
  * first map page if that was not done yet; true when it can't be read, reads will say why.
  */

@@ -536,6 +536,69 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 	return r;
 }
 
+/* Both superblocks, with the tail where it is; what is appended or applied meanwhile does not matter to them. */
+static int rewrite_supers(struct cmek_journal *j)
+{
+	const struct live *oldest;
+	uint64_t tail_off, tail_seq;
+	int i, r = 0;
+
+	lock(j);
+	while (j->checkpointing)
+		(void)pthread_cond_wait(&j->changed, &j->lock);
+	if (j->suspended || j->error != 0) {
+		r = j->suspended ? -EKEYREVOKED : j->error;
+		unlock(j);
+		return r;
+	}
+	j->checkpointing = true; /* who frees records, and who writes superblocks, is one at a time */
+	oldest = oldest_locked(j);
+	tail_off = oldest != NULL ? oldest->off : j->write_off;
+	tail_seq = oldest != NULL ? oldest->seq : j->next_seq;
+	if (tail_off == j->file.params.length_bytes)
+		tail_off = CMEK_JOURNAL_RECORDS_AT;
+	unlock(j);
+	for (i = 0; r == 0 && i < 2; i++)
+		r = cmek_journal_file_write_super(&j->file, false, tail_off, tail_seq);
+	lock(j);
+	j->checkpointing = false;
+	if (r < 0 && j->error == 0)
+		j->error = r;
+	(void)pthread_cond_broadcast(&j->changed);
+	unlock(j);
+	if (r < 0)
+		j->host.report(j->host.arg, r, "the journal's superblock could not be written: the volume is read-only until it is "
+						"mounted anew");
+	return r;
+}
+
+uint64_t cmek_journal_next_seq(struct cmek_journal *journal)
+{
+	uint64_t seq;
+
+	lock(journal);
+	seq = journal->next_seq; /* a record gets its number first, and is sealed then */
+	unlock(journal);
+	return seq;
+}
+
+int cmek_journal_renew(struct cmek_journal *journal, uint64_t seq)
+{
+	int r = cmek_journal_checkpoint(journal);
+
+	if (r < 0)
+		return r;
+	lock(journal);
+	if (journal->suspended)
+		r = -EKEYREVOKED;
+	else if (journal->error != 0)
+		r = journal->error;
+	else if (journal->live_n > 0 && oldest_locked(journal)->seq < seq)
+		r = oldest_locked(journal)->failed ? -EIO : -EAGAIN;
+	unlock(journal);
+	return r == 0 ? rewrite_supers(journal) : r;
+}
+
 static bool oldest_is_applied_locked(struct cmek_journal *j)
 {
 	const struct live *oldest = oldest_locked(j);

@@ -109,6 +109,14 @@ void cmek_journal_untouch(struct cmek_journal *journal, struct cmek_journal_touc
 /* Frees every record that was applied, after a flush of the store. */
 int cmek_journal_checkpoint(struct cmek_journal *journal);
 
+/* The number of the next record, which will be sealed under the data key that is the active one by then. */
+uint64_t cmek_journal_next_seq(struct cmek_journal *journal);
+/*
+ * Whatever the journal would be read for begins with record seq: frees those before it, and then writes both superblocks anew,
+ * under the active data key. -EAGAIN: one of them is not applied yet, to be tried again; or the journal's error.
+ */
+int cmek_journal_renew(struct cmek_journal *journal, uint64_t seq);
+
 /*
  * While the volume is locked the journal needs no key: suspend checkpoints, says in its superblock that it is empty if it
  * is, and touches the file no more; appends are refused with -EKEYREVOKED. What is not applied stays, for after

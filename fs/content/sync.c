@@ -269,6 +269,28 @@ int cmek_content_resume(struct cmek_content *content)
 	return r;
 }
 
+int cmek_content_renew_journal(struct cmek_content *content, uint64_t *seq)
+{
+	int r;
+
+	if (*seq == 0) {
+		r = cmek_content_commit_all(content);
+		if (r == 0 && content->journal != NULL)
+			*seq = cmek_journal_next_seq(content->journal);
+		if (r == 0)
+			r = content->host.flush_store(content->host.arg);
+		if (r < 0)
+			return r;
+	}
+	r = cmek_content_failed(content);
+	return r == 0 && content->journal != NULL ? cmek_journal_renew(content->journal, *seq) : r;
+}
+
+void cmek_content_forget_keys(struct cmek_content *content)
+{
+	cmek_key_cache_clear(content->keys);
+}
+
 /* Marks whether the committer is at work; false: it has to leave it. */
 static bool set_committing(struct cmek_content *content, bool at_work)
 {

@@ -100,6 +100,7 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 	tree->ring = ring;
 	tree->links_fd = -1;
 	pthread_mutex_init(&tree->links_lock, NULL);
+	pthread_mutex_init(&tree->moves.lock, NULL);
 	for (i = 0; i < CMEK_TREE_DIR_LOCKS; i++)
 		pthread_rwlock_init(&tree->dir_locks[i], NULL);
 	for (i = 0; i < CMEK_TREE_NAME_LOCKS; i++)
@@ -146,6 +147,8 @@ void cmek_tree_free(struct cmek_tree *tree)
 
 	if (!tree)
 		return;
+	if (tree->nodes)
+		(void)cmek_tree_moves_end(tree);
 	cmek_tree_streams_free(tree->streams);
 	cmek_fd_cache_free(tree->files);
 	cmek_fd_cache_free(tree->dirs);
@@ -161,6 +164,7 @@ void cmek_tree_free(struct cmek_tree *tree)
 	for (i = 0; i < CMEK_TREE_XATTR_LOCKS; i++)
 		pthread_mutex_destroy(&tree->xattr_locks[i]);
 	pthread_mutex_destroy(&tree->links_lock);
+	pthread_mutex_destroy(&tree->moves.lock);
 	free(tree);
 }
 

@@ -94,6 +94,8 @@ struct cmek_tree_reencrypt {
 	uint64_t bad;   /* that do not open, and stay as they are */
 	uint64_t left;  /* that the store would not let go, or has no room for */
 	uint64_t busy;  /* directories that somebody was listing: to be tried again later */
+	uint64_t old;   /* seen, and to be moved by a later look */
+	uint64_t targets, attributes; /* looked at */
 };
 /*
  * The names in a directory, and the targets of its symlinks. Those are stored anew: a symlink gets another inode, and one
@@ -102,6 +104,21 @@ struct cmek_tree_reencrypt {
 int cmek_tree_reencrypt_dir(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum);
 /* The extended attributes of a file or directory. */
 int cmek_tree_reencrypt_xattrs(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum);
+
+/* The target of a symlink, by its node: told, and not moved, for that takes the directory that it is in. */
+int cmek_tree_reencrypt_link(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum);
+/* Takes away what a crash has left of symlinks on their way to their places, and nobody needs. */
+int cmek_tree_reencrypt_spares(struct cmek_tree *tree);
+
+/*
+ * For whoever has to see everything in a tree in use. What has the same name from `watch` to `end` is met by a walk through all
+ * of it; what is renamed, or gets a name more, is noted: each node is given out once by `next`, with a lookup for the caller.
+ * So whatever was there at the beginning, and has a name at a moment when all that the walk and `next` gave out was looked at,
+ * has been looked at. One user at a time. next: false: there is none now. end: false: not all could be noted.
+ */
+void cmek_tree_moves_watch(struct cmek_tree *tree);
+bool cmek_tree_moves_next(struct cmek_tree *tree, uint64_t *ret_node);
+bool cmek_tree_moves_end(struct cmek_tree *tree);
 
 /* Goes through the nodes that the kernel knows: as cmek_node_next(). */
 uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index);

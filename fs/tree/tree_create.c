@@ -254,6 +254,8 @@ int cmek_tree_link(struct cmek_tree *tree, uint64_t node, uint64_t new_parent, c
 	}
 	r = making_begin(tree, new_parent, new_name, &m);
 	if (r == 0) {
+		if (!m.exists)
+			cmek_tree_note_link(tree, &fd.node, &m.place);
 		r = m.exists ? -EEXIST : cmek_store_link(fd.fd, m.place.dir.fd.fd, m.place.name->entry);
 		if (r == 0) {
 			r = enter_new(tree, &m, ret_entry);

@@ -22,7 +22,7 @@
  *     it, exclusive while its id is taken away (rmdir, rename over it). Stripes; several in ascending order.
  *  2. name_locks[(dev, ino) of the directory, stored name]: held by everything that looks at or changes what a name
  *     refers to, so that a name, its long-name link, and the node's hint change together. Stripes; ascending order.
- *  3. the locks inside node.c and fd_cache.c, streams.lock: short, never around a system call on the store.
+ *  3. the locks inside node.c and fd_cache.c, streams.lock, moves.lock: short, never around a system call on the store.
  * Before all of them: the locks of listings (tree_readdir.c), shared by a listing for one answer, exclusive while names
  * move to another data key. Apart from them: xattr_locks[inode], held where an attribute is changed under all its data keys.
  * Descriptors of directories are had before 1, since opening one by its hint takes locks of kind 2 for a moment.
@@ -33,6 +33,16 @@
 #define CMEK_TREE_XATTR_LOCKS 64
 
 struct cmek_tree_streams;
+
+/* tree_moves.c: what was renamed or linked since it is watched, each node once, with a lookup until it is given out. */
+struct cmek_tree_moves {
+	atomic_bool watched;  /* looked at with a name's lock held */
+	pthread_mutex_t lock; /* the rest; short */
+	uint64_t *notes;      /* room for `capacity`, a power of two */
+	uint64_t *seen;       /* the same by hash, in twice as many slots; 0 = free */
+	size_t next, n, capacity;
+	bool lost;            /* not all could be noted */
+};
 
 struct cmek_tree {
 	int root_fd;  /* O_RDONLY: also names the mount for open_by_handle_at(2) */
@@ -59,6 +69,7 @@ struct cmek_tree {
 	pthread_mutex_t name_locks[CMEK_TREE_NAME_LOCKS];
 	uint32_t dir_versions[CMEK_TREE_DIR_VERSIONS]; /* atomic; counts changes, by hash of the directory */
 	pthread_mutex_t xattr_locks[CMEK_TREE_XATTR_LOCKS]; /* by hash of the inode */
+	struct cmek_tree_moves moves;
 };
 
 /* tree_fd.c: descriptors of nodes */
@@ -182,6 +193,13 @@ int cmek_tree_reencrypt_symlink(struct cmek_tree *tree, const struct cmek_tree_d
 bool cmek_tree_target_is_old(struct cmek_tree *tree, const char *text);
 /* Removes the pieces of a link with this text, which is gone (or was not made). */
 void cmek_tree_drop_pieces(struct cmek_tree *tree, const char *text);
+
+/* tree_moves.c: for whoever goes through the tree just now. Before it is done; names locked, from here until it is. */
+
+/* The entry at a place, which cmek_tree_place_find() has found (st), is about to be renamed. */
+void cmek_tree_note_entry(struct cmek_tree *tree, const struct cmek_tree_place *place, const struct cmek_store_stat *st);
+/* A known inode is about to get another name, at this place. */
+void cmek_tree_note_link(struct cmek_tree *tree, const struct cmek_node *node, const struct cmek_tree_place *place);
 
 /* tree_xattr.c */
 

@@ -103,8 +103,12 @@ static int move(struct cmek_tree *tree, struct moving *m, unsigned flags)
 {
 	struct cmek_tree_taken taken = { 0 };
 	struct cmek_store_stat st;
-	int r = prepare(tree, m);
+	int r;
 
+	cmek_tree_note_entry(tree, &m->src, &m->src_st);
+	if (m->exchange)
+		cmek_tree_note_entry(tree, &m->dst, &m->dst_st);
+	r = prepare(tree, m);
 	if (r == 0 && replaces_dir(m))
 		r = cmek_tree_take_id(tree, &m->victim, &taken);
 	if (r == 0)

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -295,6 +296,7 @@ int cmek_tree_reencrypt_symlink(struct cmek_tree *tree, const struct cmek_tree_d
 	}
 	if (r == 0)
 		r = cmek_symlink_parse(text, (size_t)n, tree->params.symlink_max, &head);
+	sum->targets += r == 0;
 	if (r == 0 && head.dek != cmek_keyring_active_dek(tree->ring)) {
 		r = seal_anew(tree, fd, entry, &st, text);
 		sum->moved += r == 0;
@@ -303,4 +305,58 @@ int cmek_tree_reencrypt_symlink(struct cmek_tree *tree, const struct cmek_tree_d
 	sum->bad += r == -EBADMSG || r == -EIO || r == -ENOKEY;
 	sum->left += r == -EPERM || r == -EACCES;
 	return r == -ENOENT || r == -EBADMSG || r == -EIO || r == -ENOKEY || r == -EPERM || r == -EACCES ? 0 : r;
+}
+
+int cmek_tree_reencrypt_link(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum)
+{
+	char text[CMEK_SYMLINK_TEXT_MAX + 1];
+	struct cmek_symlink_head head;
+	struct cmek_tree_fd fd;
+	ssize_t n;
+	int r = cmek_tree_fd_get(tree, node, &fd);
+
+	if (r)
+		return r;
+	n = cmek_store_readlink(fd.fd, "", text, sizeof text);
+	r = n == -ENAMETOOLONG ? -EBADMSG : n < 0 ? (int)n : 0;
+	if (r == 0)
+		r = cmek_symlink_parse(text, (size_t)n, tree->params.symlink_max, &head);
+	sum->targets += r == 0;
+	sum->old += r == 0 && head.dek != cmek_keyring_active_dek(tree->ring);
+	sum->bad += r == -EBADMSG;
+	cmek_tree_fd_put(tree, &fd);
+	return r == -EBADMSG ? 0 : r;
+}
+
+/*
+ * A spare is there only while cmek_tree_replace_link() is at work, that is for who re-encrypts. What the crash of an earlier
+ * mount left may be under any data key.
+ */
+int cmek_tree_reencrypt_spares(struct cmek_tree *tree)
+{
+	int links = links_dir(tree, false), fd, r = 0;
+	const struct dirent *d;
+	size_t len;
+	DIR *dir;
+
+	if (links < 0)
+		return links == -EIO ? 0 : links; /* there never was a long target, nor a spare */
+	fd = cmek_tree_open_at(tree, links, ".", O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	dir = fdopendir(fd);
+	if (!dir) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	while (r == 0 && (errno = 0, d = readdir(dir)) != NULL) {
+		len = strlen(d->d_name);
+		if (len == CMEK_SYMLINK_ID_LEN + 2 && strcmp(d->d_name + CMEK_SYMLINK_ID_LEN, ".0") == 0)
+			r = cmek_store_unlink(links, d->d_name);
+	}
+	if (r == 0 && errno != 0)
+		r = -errno;
+	closedir(dir);
+	return r;
 }

@@ -445,7 +445,10 @@ int cmek_tree_reencrypt_xattrs(struct cmek_tree *tree, uint64_t node, struct cme
 	pthread_mutex_lock(lock_of(tree, &fd));
 	r = list_stored(fd.fd, &stored, &len);
 	for (at = stored; r == 0 && at < stored + len; at += strlen(at) + 1) {
-		if (!cmek_xattr_name_parse(at, &dek) || dek == active)
+		if (!cmek_xattr_name_parse(at, &dek))
+			continue;
+		sum->attributes++;
+		if (dek == active)
 			continue;
 		one = move_one(tree, fd.fd, at);
 		sum->moved += one == 0;

@@ -28,8 +28,8 @@
 struct dek {
 	uint16_t id;
 	uint32_t domain;
-	enum cmek_dek_state state;
-	/* All NULL when retired or destroyed: such keys are refused, so they need not be in memory. */
+	enum cmek_dek_state state; /* may change under the ring's lock */
+	/* All NULL when it came retired or destroyed: such keys are refused, so they need not be in memory. */
 	struct cmek_secret *key;
 	struct cmek_secret *name_key;
 	struct cmek_secret *symlink_key;
@@ -451,6 +451,40 @@ uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring)
 	return id;
 }
 
+size_t cmek_keyring_old_deks(const struct cmek_keyring *ring, uint16_t *ret_ids, size_t max)
+{
+	struct cmek_keyring *r = (struct cmek_keyring *)ring; /* for its lock alone */
+	size_t i, n = 0;
+
+	pthread_mutex_lock(&r->lock);
+	for (i = 0; i < r->n_deks; i++) {
+		if (r->deks[i]->state != CMEK_DEK_DECRYPT_ONLY)
+			continue;
+		if (n < max)
+			ret_ids[n] = r->deks[i]->id;
+		n++;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return n;
+}
+
+void cmek_keyring_retire_dek(struct cmek_keyring *ring, uint16_t id)
+{
+	struct dek *dek;
+
+	pthread_mutex_lock(&ring->lock);
+	dek = find_locked(ring, id);
+	assert(!dek || dek->state != CMEK_DEK_ACTIVE);
+	if (dek && dek->state == CMEK_DEK_DECRYPT_ONLY)
+		dek->state = CMEK_DEK_RETIRED;
+	pthread_mutex_unlock(&ring->lock);
+}
+
+static bool is_refused(enum cmek_dek_state state)
+{
+	return state == CMEK_DEK_RETIRED || state == CMEK_DEK_DESTROYED;
+}
+
 static void draw_salt_locked(struct cmek_keyring *ring, uint64_t now)
 {
 	cmek_random(ring->session->salt, CMEK_SALT_LEN);
@@ -520,15 +554,16 @@ void cmek_keyring_nonce(enum cmek_domain domain, uint64_t counter, uint8_t nonce
 static int get_dek(struct cmek_keyring *ring, uint16_t id, const struct dek **ret_dek)
 {
 	const struct dek *dek;
-	bool wiped;
+	bool wiped, refused;
 
 	pthread_mutex_lock(&ring->lock);
 	dek = find_locked(ring, id);
 	wiped = ring->wiped;
+	refused = dek && is_refused(dek->state);
 	pthread_mutex_unlock(&ring->lock);
 	if (!dek)
 		return wiped ? -EKEYREVOKED : -ENOKEY;
-	if (!dek->key)
+	if (refused)
 		return -EKEYREVOKED;
 	*ret_dek = dek;
 	return 0;

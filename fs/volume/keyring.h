@@ -74,6 +74,13 @@ int cmek_keyring_adopt(struct cmek_keyring *ring, struct cmek_keyring **from, st
 
 /* The DEK that new writes use, 0 if there is none. */
 uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring);
+/* The decrypt-only ones: how many there are, and the ids of the first `max` of them. */
+size_t cmek_keyring_old_deks(const struct cmek_keyring *ring, uint16_t *ret_ids, size_t max);
+/*
+ * From now on whatever asks for this one, which must not be active, is refused with -EKEYREVOKED. Its bytes stay in memory
+ * until the ring is wiped or freed, for others may have borrowed what was derived from it. No such DEK: nothing happens.
+ */
+void cmek_keyring_retire_dek(struct cmek_keyring *ring, uint16_t id);
 
 /*
  * The right to seal `n` times: consecutive counters first..first+n-1 under this DEK and session salt, never given out

@@ -414,6 +414,35 @@ START_TEST(suspended)
 }
 END_TEST
 
+/* Begins with a later record: those before it have to be in place, those behind it stay. */
+START_TEST(renewed)
+{
+	struct cmek_journal *journal = journal_open();
+	uint64_t seq, first, second;
+	unsigned i;
+
+	first = append_one(journal, 1, 4096, false);
+	seq = cmek_journal_next_seq(journal);
+	ck_assert_uint_eq(seq, first + 1);
+	second = append_one(journal, 2, 4096, false);
+	for (i = 0; i < 2; i++)
+		ck_assert_int_eq(cmek_journal_renew(journal, seq), -EAGAIN);
+	ck_assert_uint_eq(crash_now().records, 2);
+	cmek_journal_applied(journal, first);
+	ck_assert_int_eq(cmek_journal_renew(journal, seq), 0);
+	ck_assert_uint_eq(crash_now().records, 1);
+	cmek_journal_not_applied(journal, second);
+	ck_assert_int_eq(cmek_journal_renew(journal, seq), 0);
+	ck_assert_int_eq(cmek_journal_renew(journal, cmek_journal_next_seq(journal)), -EIO);
+	cmek_journal_applied(journal, second);
+	ck_assert_int_eq(cmek_journal_renew(journal, cmek_journal_next_seq(journal)), 0);
+	(void)append_one(journal, 1, 8192, true);
+	ck_assert_uint_eq(crash_now().records, 1);
+	ck_assert_int_eq(cmek_journal_close(journal), 0);
+	ck_assert_int_eq(crash_now().journals, 0);
+}
+END_TEST
+
 /* What is not in place yet outlasts it, in the journal and in memory. */
 START_TEST(suspended_with_unapplied)
 {
@@ -750,6 +779,7 @@ int main(void)
 	tcase_add_test(tcase, too_big);
 	tcase_add_test(tcase, wraps);
 	tcase_add_test(tcase, suspended);
+	tcase_add_test(tcase, renewed);
 	tcase_add_test(tcase, suspended_with_unapplied);
 	tcase_add_test(tcase, unapplied_stay);
 	tcase_add_test(tcase, full_ring_waits);

@@ -227,6 +227,37 @@ START_TEST(states)
 }
 END_TEST
 
+/* Nothing is given out any more that a retired key is needed for; what somebody has of it stays good. */
+START_TEST(retired)
+{
+	const struct cmek_secret *borrowed = NULL, *kept = NULL;
+	struct cmek_secret *key = NULL;
+	uint8_t form[CMEK_DEK_WRAPPED_LEN];
+	uint16_t ids[2] = { 0 };
+
+	ck_assert_int_eq(cmek_keyring_make_dek(ring, 3, 0, CMEK_DEK_DECRYPT_ONLY, form, NULL), 0);
+	ck_assert_int_eq(cmek_keyring_make_dek(ring, 4, 0, CMEK_DEK_ACTIVE, form, NULL), 0);
+	ck_assert_int_eq(cmek_keyring_make_dek(ring, 5, 0, CMEK_DEK_DECRYPT_ONLY, form, NULL), 0);
+	ck_assert_uint_eq(cmek_keyring_old_deks(ring, ids, 1), 2);
+	ck_assert_uint_eq(ids[0], 3);
+	ck_assert_uint_eq(ids[1], 0);
+	ck_assert_uint_eq(cmek_keyring_old_deks(ring, ids, 2), 2);
+	ck_assert_uint_eq(ids[1], 5);
+	ck_assert_int_eq(cmek_keyring_name_key(ring, 3, &borrowed), 0);
+	cmek_keyring_retire_dek(ring, 3);
+	cmek_keyring_retire_dek(ring, 9); /* not there */
+	ck_assert_uint_eq(cmek_keyring_old_deks(ring, ids, 2), 1);
+	ck_assert_uint_eq(ids[0], 5);
+	ck_assert_int_eq(cmek_keyring_name_key(ring, 3, &kept), -EKEYREVOKED);
+	ck_assert_int_eq(cmek_keyring_symlink_key(ring, 3, &kept), -EKEYREVOKED);
+	ck_assert_int_eq(cmek_keyring_xattr_name_key(ring, 3, &kept), -EKEYREVOKED);
+	ck_assert_int_eq(cmek_keyring_content_key(ring, 3, salt, file_id, &key), -EKEYREVOKED);
+	ck_assert_int_eq(cmek_keyring_journal_key(ring, 3, salt, &key), -EKEYREVOKED);
+	ck_assert_int_eq(cmek_keyring_name_key(ring, 5, &kept), 0);
+	ck_assert_uint_eq(cmek_secret_len(borrowed), 64);
+}
+END_TEST
+
 static struct cmek_seal_right take(uint32_t n)
 {
 	struct cmek_seal_right right;
@@ -413,6 +444,7 @@ int main(void)
 	tcase_add_test(tcase, wiped_and_refilled);
 	tcase_add_test(tcase, dek_is_bound);
 	tcase_add_test(tcase, states);
+	tcase_add_test(tcase, retired);
 	tcase_add_test(tcase, rights_follow_each_other);
 	tcase_add_loop_test(tcase, redraw, 0, UNIT_ROWS(redraws));
 	tcase_add_test(tcase, fork_draws_its_own_salt);

@@ -162,6 +162,87 @@ START_TEST(shaped)
 }
 END_TEST
 
+/* Both of the journal's superblocks are under this data key. */
+static void check_superblocks(struct volume *v, uint8_t dek)
+{
+	uint8_t head[16];
+	int fd = openat(v->meta_fd, "journal.0", O_RDONLY), i;
+
+	for (i = 0; i < 2; i++) {
+		ck_assert_int_eq(pread(fd, head, sizeof(head), i * 4096), (ssize_t)sizeof(head));
+		ck_assert_uint_eq(head[12], dek);
+	}
+	close(fd);
+}
+
+/* What the store has of the file, all of it. */
+static struct cmek_verify_step verify_all(struct cmek_ofile *file)
+{
+	struct cmek_verify_step step = { .group = 0 }, sum = { .group = 0 };
+
+	do {
+		ck_assert_int_eq(cmek_content_verify(file, &step), 0);
+		sum.pages += step.pages;
+		sum.blocks += step.blocks;
+		sum.old += step.old;
+		sum.bad += step.bad;
+	} while (!step.done);
+	return sum;
+}
+
+/* Told by what the store has, before, half-way and after; then nothing needs the old key any more. */
+START_TEST(verified)
+{
+	struct cmek_reencrypt_step sum, step = { .group = 0 };
+	uint64_t size = shapes[_i].len2 > 0 ? shapes[_i].off2 + shapes[_i].len2 : shapes[_i].len, seq = 0;
+	struct cmek_verify_step seen, before;
+	struct cmek_ofile *file;
+	struct volume v;
+
+	start(&v, true);
+	file = file_open(&v, 5);
+	if (shapes[_i].len > 0)
+		put(file, shapes[_i].off, shapes[_i].len, 1);
+	if (shapes[_i].len2 > 0)
+		put(file, shapes[_i].off2, shapes[_i].len2, 1);
+	/* What waits is committed first. */
+	seen = verify_all(file);
+	ck_assert_uint_eq(seen.old + seen.bad, 0);
+	rotate(&v);
+	before = verify_all(file);
+	ck_assert_uint_eq(before.old, before.pages + before.blocks);
+	ck_assert_uint_eq(before.pages > 0, size > 0);
+	ck_assert_int_eq(cmek_content_reencrypt(file, BLOCK, &step), 0);
+	ck_assert_int_eq(cmek_content_commit(file), 0);
+	seen = verify_all(file);
+	ck_assert(size == 0 || seen.old < before.old);
+	move_all(file, UINT64_MAX, &sum);
+	seen = verify_all(file);
+	ck_assert_uint_eq(seen.old + seen.bad, 0);
+	ck_assert_uint_eq(seen.pages, before.pages);
+	ck_assert_uint_eq(seen.blocks, before.blocks);
+	/* Longer, shorter, emptied and written again. */
+	put(file, size, 3 * GROUP, 1);
+	ck_assert_int_eq(cmek_content_truncate(file, size + GROUP), 0);
+	seen = verify_all(file);
+	ck_assert_uint_eq(seen.old + seen.bad, 0);
+	ck_assert_int_eq(cmek_content_renew_journal(v.content, &seq), 0);
+	check_superblocks(&v, 2);
+	cmek_keyring_retire_dek(v.ring, 1);
+	cmek_content_forget_keys(v.content);
+	if (shapes[_i].len > 0)
+		expect(file, shapes[_i].off, shapes[_i].len, 1);
+	cmek_ofile_close(file);
+	forget_old(&v);
+	file = file_open(&v, 5);
+	if (shapes[_i].len > 0)
+		expect(file, shapes[_i].off, shapes[_i].len, 1);
+	expect(file, size, GROUP, 1);
+	cmek_ofile_close(file);
+	volume_stop(&v);
+}
+END_TEST
+
 /* Found by what the store says, not by what is in memory; a page whose blocks are all new is sealed anew, too. */
 START_TEST(found_in_the_store)
 {
@@ -319,6 +400,7 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, shaped, 0, 2 * (int)(sizeof(shapes) / sizeof(*shapes)));
+	tcase_add_loop_test(tc, verified, 0, (int)(sizeof(shapes) / sizeof(*shapes)));
 	tcase_add_test(tc, found_in_the_store);
 	tcase_add_test(tc, damaged);
 	tcase_add_test(tc, beside_writers);

@@ -421,6 +421,72 @@ START_TEST(beside_users)
 }
 END_TEST
 
+/* The next that was noted is this node; its lookup is given back. */
+static void expect_moved(uint64_t want)
+{
+	uint64_t node = 0;
+
+	ck_assert(cmek_tree_moves_next(tree, &node));
+	ck_assert_uint_eq(node, want);
+	cmek_tree_forget(tree, node, 1);
+}
+
+/* While it is watched, what is renamed or linked is noted, each node once. */
+START_TEST(moves_noted)
+{
+	uint64_t a, b, file, link, node;
+	struct cmek_tree_reencrypt sum = { 0 };
+	struct cmek_entry entry;
+	char name[16];
+	unsigned i;
+
+	begin(_i);
+	a = mk(ROOT, "a");
+	b = mk(ROOT, "b");
+	touch(a, "file");
+	file = find(a, "file");
+	ck_assert_int_eq(cmek_tree_symlink(tree, a, "link", "target", &self, &entry), 0);
+	link = entry.node;
+	ck_assert_int_eq(cmek_tree_rename(tree, a, "file", b, "file", 0), 0);
+	ck_assert(!cmek_tree_moves_next(tree, &node));
+	cmek_tree_moves_watch(tree);
+	ck_assert(!cmek_tree_moves_next(tree, &node));
+	ck_assert_int_eq(cmek_tree_rename(tree, b, "file", a, "file", 0), 0);
+	ck_assert_int_eq(cmek_tree_rename(tree, a, "link", b, "link", RENAME_NOREPLACE), 0);
+	ck_assert_int_eq(cmek_tree_rename(tree, a, "file", b, "file", 0), 0);
+	expect_moved(file);
+	ck_assert_int_eq(cmek_tree_rename(tree, b, "file", a, "file", 0), 0);
+	expect_moved(link);
+	ck_assert(!cmek_tree_moves_next(tree, &node));
+	ck_assert_int_eq(cmek_tree_rename(tree, ROOT, "a", ROOT, "b", RENAME_EXCHANGE), 0);
+	expect_moved(a);
+	expect_moved(b);
+	touch(a, "second");
+	ck_assert_int_eq(cmek_tree_link(tree, find(a, "second"), b, "linked", &entry), 0);
+	expect_moved(entry.node);
+	ck_assert(cmek_tree_moves_end(tree));
+	/* More than there is room for at first; and an end before all were asked for. */
+	cmek_tree_moves_watch(tree);
+	for (i = 0; i < 1000; i++) {
+		(void)snprintf(name, sizeof(name), "%u", i);
+		touch(a, name);
+		ck_assert_int_eq(cmek_tree_rename(tree, a, name, b, name, 0), 0);
+	}
+	for (i = 0; i < 999; i++) {
+		ck_assert(cmek_tree_moves_next(tree, &node));
+		cmek_tree_forget(tree, node, 1);
+	}
+	ck_assert(!cmek_tree_moves_end(tree));
+	ck_assert_int_eq(cmek_tree_reencrypt_link(tree, link, &sum), 0);
+	ck_assert_uint_eq(sum.old, 0);
+	rotate();
+	ck_assert_int_eq(cmek_tree_reencrypt_link(tree, link, &sum), 0);
+	ck_assert_uint_eq(sum.old, 1);
+	ck_assert_uint_eq(sum.targets, 2);
+	tree_end();
+}
+END_TEST
+
 static Suite *reencrypt_suite(void)
 {
 	Suite *suite = suite_create("tree_reencrypt");
@@ -432,6 +498,7 @@ static Suite *reencrypt_suite(void)
 	tcase_add_loop_test(tc, while_listed, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tc, attributes, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tc, beside_users, 0, TREE_VARIANTS);
+	tcase_add_loop_test(tc, moves_noted, 0, TREE_VARIANTS);
 	suite_add_tcase(suite, tc);
 	return suite;
 }
