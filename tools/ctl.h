@@ -95,6 +95,11 @@ int cmek_ctl_mount_watch(const struct cmek_tool *tool, const char *volume, const
 int cmek_ctl_mount_each(const uint8_t volume[16],
 			int (*visit)(void *arg, struct cmek_ctl_mount *mount, struct cmek_error *err), void *arg,
 			size_t *ret_n, struct cmek_error *err);
+/*
+ * Says of the data keys in `volume` of a mount's status which are retired, or were destroyed since this time, and which known
+ * backups of the header hold them; the same goes into report as "ended_deks" (ctl_deks.c).
+ */
+void cmek_ctl_deks_ended(const struct cmek_tool *tool, const json_t *volume, const char *since, json_t *report);
 /* Hangs up; fd -1 is fine. */
 void cmek_ctl_mount_done(struct cmek_ctl_mount *mount);
 

@@ -13,12 +13,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "tools/ctl.h"
 
-enum { OPT_RATE = 256, OPT_PAUSE, OPT_STOP, OPT_STATUS, OPT_BACKGROUND };
+enum { OPT_RATE = 256, OPT_GRACE, OPT_NOW, OPT_PAUSE, OPT_STOP, OPT_STATUS, OPT_BACKGROUND };
 
 #define RATE_MAX_MB 1000000u /* a second */
 #define MB 1000000u
+#define GRACE_MAX_S (3650u * 86400u)
 /* How long to the next look: more each time, up to the last one. */
 #define LOOK_FIRST_MS 50u
 #define LOOK_LAST_MS 1000u
@@ -27,8 +29,8 @@ struct reencrypt {
 	const struct cmek_tool *tool;
 	struct cmek_ctl_mount mount;
 	const char *action;
-	bool has_rate, background;
-	uint64_t rate_mb;
+	bool has_rate, has_grace, background;
+	uint64_t rate_mb, grace_s;
 	bool on_line; /* a line of progress is on the terminal, not ended */
 };
 
@@ -50,6 +52,8 @@ static int ask(struct reencrypt *r, const char *action, json_t **ret_result, str
 
 	if (request && r->has_rate && strcmp(action, "start") == 0)
 		json_object_set_new(request, "rate_bytes", json_integer((json_int_t)(r->rate_mb * MB)));
+	if (request && r->has_grace && strcmp(action, "start") == 0)
+		json_object_set_new(request, "grace_s", json_integer((json_int_t)r->grace_s));
 	return cmek_ctl_mount_ask(&r->mount, request, ret_result, err);
 }
 
@@ -76,6 +80,8 @@ static void progress_text(const json_t *json, char *text, size_t max)
 	time_left_text(json, left, sizeof(left));
 	if (number(json, "pass") == 0)
 		(void)snprintf(text, max, "measuring the volume");
+	else if (json_is_true(json_object_get(json, "proving")))
+		(void)snprintf(text, max, "proving that nothing is left: %" PRIu64 " of %" PRIu64 " MB", done / MB, total / MB);
 	else if (number(json, "pass") > 1)
 		(void)snprintf(text, max, "looking again: %" PRIu64 " of %" PRIu64 " MB", done / MB, total / MB);
 	else
@@ -126,6 +132,36 @@ static void say_state(struct reencrypt *r, const json_t *json)
 			      number(json, "names_moved"));
 }
 
+/* Which files, directories and others keep older data keys. */
+static void say_hindrances(const struct reencrypt *r, const json_t *json)
+{
+	json_t *list = json_object_get(json, "hindrances"), *h, *inode;
+	size_t i;
+
+	json_array_foreach(list, i, h) {
+		inode = json_object_get(h, "inode");
+		if (*text_of(h, "stored") && json_is_integer(inode))
+			cmek_tool_say(r->tool, "%s in the store (inode %" JSON_INTEGER_FORMAT ") %s", text_of(h, "stored"),
+				      json_integer_value(inode), text_of(h, "why"));
+		else
+			cmek_tool_say(r->tool, "%s %s", *text_of(h, "stored") ? text_of(h, "stored") : "something", text_of(h, "why"));
+	}
+	if (number(json, "n_hindrances") > json_array_size(list))
+		cmek_tool_say(r->tool, "and %" PRIu64 " more", number(json, "n_hindrances") - json_array_size(list));
+}
+
+/* What became of the data keys; the mount has read the header. */
+static void tell_deks(struct reencrypt *r, json_t *json)
+{
+	json_t *status = NULL;
+
+	if (strcmp(text_of(json, "state"), "done") != 0 ||
+	    cmek_ctl_mount_ask(&r->mount, json_pack("{s:s}", "cmd", "status"), &status, NULL) != 0)
+		return;
+	cmek_ctl_deks_ended(r->tool, json_object_get(status, "volume"), text_of(json, "started"), json);
+	json_decref(status);
+}
+
 /* What has not come to a good end is an error. */
 static int judge(const json_t *json, struct cmek_error *err)
 {
@@ -133,6 +169,11 @@ static int judge(const json_t *json, struct cmek_error *err)
 
 	if (strcmp(state, "failed") == 0)
 		return cmek_error_set(err, CMEK_E_SYSTEM, EIO, "re-encryption has stopped: %s", text_of(json, "problem"));
+	if (strcmp(state, "incomplete") == 0 && number(json, "bad") + number(json, "left") == 0)
+		return cmek_error_set(err, CMEK_E_SYSTEM, EIO,
+				      "all is under data key %" PRIu64 ", but older ones are kept: %s", number(json, "active_dek"),
+				      number(json, "n_hindrances") > 0 ? "something was put aside that may need them" :
+									 "too much was renamed at the same time; try again");
 	if (strcmp(state, "incomplete") == 0)
 		return cmek_error_set(err, CMEK_E_SYSTEM, EIO,
 				      "not everything could be moved: %" PRIu64 " blocks or names do not open, %" PRIu64
@@ -167,10 +208,14 @@ static int run(struct reencrypt *r, const char *volume, struct cmek_error *err)
 		json = NULL;
 		rc = ask(r, "status", &json, err);
 	}
+	if (rc == 0 && !r->tool->json)
+		say_state(r, json);
+	if (rc == 0)
+		tell_deks(r, json);
 	if (rc == 0 && r->tool->json)
 		show_progress(r, json);
 	else if (rc == 0)
-		say_state(r, json);
+		say_hindrances(r, json);
 	if (r->on_line)
 		(void)putchar('\n');
 	if (rc == 0)
@@ -183,6 +228,8 @@ int cmek_ctl_reencrypt(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
 		{ OPT_RATE, "rate", "MB", "move at most so many megabytes a second (0: no limit)" },
+		{ OPT_GRACE, "grace", "TIME", "keep the older data keys for so long, as in 36h or 30d [7d]" },
+		{ OPT_NOW, "now", NULL, "destroy them at the end, and all that are retired" },
 		{ OPT_BACKGROUND, "background", NULL, "begin, and don't wait for the end" },
 		{ OPT_PAUSE, "pause", NULL, "pause it, until it is started again" },
 		{ OPT_STOP, "stop", NULL, "end it; what was moved is moved" },
@@ -191,8 +238,9 @@ int cmek_ctl_reencrypt(struct cmek_tool *tool, int argc, char **argv)
 	};
 	static const struct cmek_tool_command command = {
 		.synopsis = "[options] VOLUME",
-		.about = "Moves what a mounted volume has under older data keys to the active one, while it is in use.\n"
-			 "Begins, or goes on where it was, and shows the progress; it goes on when this program ends.",
+		.about = "Moves what a mounted volume has under older data keys to the active one, while it is in use, proves that\n"
+			 "nothing is left under them, and retires them. Begins, or goes on where it was, and shows the progress;\n"
+			 "it goes on when this program ends.",
 		.options = options, .min_operands = 1, .max_operands = 1,
 	};
 	struct reencrypt r = { .tool = tool, .mount.fd = -1, .action = "start" };
@@ -205,6 +253,12 @@ int cmek_ctl_reencrypt(struct cmek_tool *tool, int argc, char **argv)
 		if (id == OPT_RATE) {
 			r.rate_mb = cmek_tool_number(&args, 0, RATE_MAX_MB);
 			r.has_rate = true;
+		} else if (id == OPT_GRACE || id == OPT_NOW) {
+			if (id == OPT_GRACE && (cmek_parse_duration(args.value, &r.grace_s) || r.grace_s > GRACE_MAX_S))
+				cmek_tool_usage(tool, "--grace: a time, as in 36h or 7d, ten years at most");
+			if (r.has_grace)
+				cmek_tool_usage(tool, "give one of --grace and --now");
+			r.has_grace = true;
 		} else if (id == OPT_BACKGROUND) {
 			r.background = true;
 		} else {
@@ -212,7 +266,7 @@ int cmek_ctl_reencrypt(struct cmek_tool *tool, int argc, char **argv)
 			n++;
 		}
 	}
-	if (n > 1 || (n > 0 && (r.has_rate || r.background)))
+	if (n > 1 || (n > 0 && (r.has_rate || r.has_grace || r.background)))
 		cmek_tool_usage(tool, "--pause, --stop and --status stand alone");
 	code = run(&r, args.argv[0], &err) ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	cmek_ctl_mount_done(&r.mount);

@@ -121,6 +121,29 @@ static const char *text_of(const json_t *json, const char *name)
 	return text ? text : "";
 }
 
+static void print_dek(const struct cmek_tool *tool, const struct cmek_dek_entry *dek)
+{
+	bool destroyed = dek->state == CMEK_DEK_DESTROYED && dek->destroyed > 0;
+	const char *word = destroyed ? "  on " : dek->destroy_after > 0 ? "  will be destroyed after " : "";
+	char when[CMEK_TIME_TEXT] = "";
+
+	if (*word)
+		cmek_time_encode(destroyed ? dek->destroyed : dek->destroy_after, when);
+	cmek_tool_say(tool, "%-5u  %s%s%s", dek->id, cmek_dek_state_name(dek->state), word, when);
+}
+
+static json_t *known_time(int64_t when)
+{
+	return when > 0 ? cmek_ctl_time_json(when) : json_null();
+}
+
+static json_t *dek_json(const struct cmek_dek_entry *dek)
+{
+	return json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "id", (int)dek->id, "state", cmek_dek_state_name(dek->state),
+			 "created", known_time(dek->created), "retired", known_time(dek->retired), "destroy_after",
+			 known_time(dek->destroy_after), "destroyed", known_time(dek->destroyed));
+}
+
 static void print(const struct status *s)
 {
 	const struct cmek_volhdr *hdr = s->hdr;
@@ -158,7 +181,7 @@ static void print(const struct status *s)
 	each_need(s, print_need, s->tool);
 	cmek_tool_say(s->tool, "%-5s  %s", "DEK", "STATE");
 	for (i = 0; i < hdr->n_deks; i++)
-		cmek_tool_say(s->tool, "%-5u  %s", hdr->deks[i].id, cmek_dek_state_name(hdr->deks[i].state));
+		print_dek(s->tool, &hdr->deks[i]);
 }
 
 static json_t *slot_json(const struct cmek_slot *slot, const struct slot_state *state)
@@ -182,8 +205,7 @@ static json_t *status_json(const struct status *s)
 	for (i = 0; i < s->hdr->n_slots; i++)
 		json_array_append_new(slots, slot_json(&s->hdr->slots[i], &s->slots[i]));
 	for (i = 0; i < s->hdr->n_deks; i++)
-		json_array_append_new(deks, json_pack("{s:i, s:s}", "id", s->hdr->deks[i].id, "state",
-						      cmek_dek_state_name(s->hdr->deks[i].state)));
+		json_array_append_new(deks, dek_json(&s->hdr->deks[i]));
 	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:o, s:i, s:I, s:b, s:o, s:o, s:o}", "uuid", uuid, "label", s->hdr->label,
 			 "store", s->path, "in_use", use_names[cmek_volhdr_store_use(s->store)], "mount_point",
 			 s->mount_point, "mount", s->mount.status, "journal", cmek_ctl_journal_json(&s->journal), "block_size", (int)s->hdr->block_size, "sequence",

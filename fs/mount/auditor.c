@@ -29,6 +29,8 @@ static const char *const event_names[CMEK_EVENT_TYPES] = {
 	[CMEK_EVENT_KEY_VERSION] = "key.new-version",
 	[CMEK_EVENT_SLOT_REWRAP] = "slot.rewrap",
 	[CMEK_EVENT_UNAUTHENTIC] = "data.unauthentic",
+	[CMEK_EVENT_DEK_RETIRE] = "dek.retire",
+	[CMEK_EVENT_DEK_DESTROY] = "dek.destroy",
 };
 
 const char *cmek_mount_event_name(enum cmek_mount_event_type type)
@@ -82,6 +84,7 @@ static void write_event(const struct cmek_mount_event *told, const struct cmek_m
 		.key = told->key,
 		.version = told->version,
 		.slot = told->slot,
+		.dek = told->dek > 0 ? told->dek : 0,
 		.was = told->was,
 		.state = told->state,
 		.reason = told->reason,

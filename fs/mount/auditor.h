@@ -26,6 +26,8 @@ enum cmek_mount_event_type {
 	CMEK_EVENT_KEY_STATE,  /* of one slot's key, at such a change: slot, key, state */
 	CMEK_EVENT_KEY_VERSION, /* a key has a newer version than its slot */
 	CMEK_EVENT_SLOT_REWRAP, /* and the slot is (or could not be) wrapped under it */
+	CMEK_EVENT_DEK_RETIRE, /* a data key (dek); reason: what was proved */
+	CMEK_EVENT_DEK_DESTROY,
 	CMEK_EVENT_UNAUTHENTIC, /* stored bytes that fail authentication */
 	CMEK_EVENT_TYPES,
 };
@@ -39,10 +41,11 @@ struct cmek_mount_event {
 	uint8_t volume[16];
 	char label[CMEK_LABEL_MAX + 1];
 	int32_t slot;        /* -1 = none */
+	int32_t dek;         /* 0 = none */
 	char key[CMEK_SLOT_TEXT_MAX + 1];
 	char version[512];   /* of the key */
 	char was[32], state[32];
-	char reason[256];
+	char reason[512];
 	char stored[1024];   /* path below the store, as it is there */
 	uint64_t inode;      /* of the store's file */
 	uint64_t offset;     /* in the plain file; UINT64_MAX = it is not about data */

@@ -263,7 +263,14 @@ static int check_not_shredded(struct daemon *d, struct cmek_error *err)
 /* Everything is written anew by it, so a volume that a crash could damage, for want of a journal, is left alone. */
 static int start_reencrypt(struct daemon *d, struct cmek_error *err)
 {
-	struct cmek_reencrypt_params params = { d->ring, d->tree, d->content, d->meta_fd };
+	struct cmek_reencrypt_params params = {
+		.ring = d->ring,
+		.tree = d->tree,
+		.content = d->content,
+		.meta_fd = d->meta_fd,
+		.store_path = d->store_path,
+		.host = { d, cmek_daemon_retire_deks, cmek_daemon_destroy_deks },
+	};
 
 	return d->read_only || !d->opts->journal ? 0 : cmek_reencrypt_new(&params, &d->reencrypt, err);
 }

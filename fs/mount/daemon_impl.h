@@ -144,6 +144,14 @@ int cmek_daemon_try_slots(struct daemon *d, struct cmek_volhdr_store *header, co
  */
 void cmek_daemon_renew(struct daemon *d, int store_fd);
 
+/*
+ * retire.c: the functions of struct cmek_reencrypt_host, arg is the daemon. The keys must be in use (not locked). They write
+ * the header under its locks, and tell the audit log.
+ */
+int cmek_daemon_retire_deks(void *arg, const uint16_t *ids, size_t n, uint64_t grace_s, const char *proof,
+			    struct cmek_error *err);
+int cmek_daemon_destroy_deks(void *arg, bool all, int64_t *ret_next, struct cmek_error *err);
+
 /* events.c: an event of this volume, to be filled further; then cmek_auditor_tell(d->audit). */
 void cmek_event_init(const struct daemon *d, enum cmek_mount_event_type type, struct cmek_mount_event *ret_event);
 /* One with a reason ("" = none), done or (failure set) failed. */

@@ -6,10 +6,16 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "fs/content/block_map.h"
 #include "fs/mount/reencrypt.h"
 #include "fs/mount/walk.h"
 
@@ -33,6 +39,34 @@ static bool is_gone(int r)
 static bool is_refused(int r)
 {
 	return r == -EACCES || r == -EPERM;
+}
+
+/* A node of which something stays under its data key, by where the store has it. */
+static void hinder(struct pass *p, uint64_t node, const char *why)
+{
+	size_t len = strlen(p->params->store_path);
+	char link[64], path[PATH_MAX], *stored = path;
+	struct stat st = { .st_ino = 0 };
+	ssize_t n = 0;
+	int fd;
+
+	if (!cmek_reencrypt_enter(p->work)) {
+		cmek_reencrypt_leave(p->work);
+		return;
+	}
+	if (cmek_tree_getattr_timeless(p->params->tree, node, &st) != 0)
+		st.st_ino = 0;
+	fd = cmek_tree_open_store(p->params->tree, node, O_RDONLY | (S_ISDIR(st.st_mode) ? O_DIRECTORY : 0));
+	cmek_reencrypt_leave(p->work);
+	if (fd >= 0) {
+		(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, path, sizeof(path) - 1);
+		(void)close(fd); /* nothing was written to it */
+	}
+	path[n > 0 ? n : 0] = '\0';
+	if (strncmp(path, p->params->store_path, len) == 0 && path[len] == '/')
+		stored += len + 1;
+	cmek_reencrypt_hinder(p->work, stored, st.st_ino, why);
 }
 
 static void report_left(uint64_t node, int r)
@@ -66,6 +100,27 @@ static int step_file(struct pass *p, struct cmek_ofile *file, struct cmek_reencr
 	return r < 0 ? r : step->done;
 }
 
+/* The same of what the store has, when nothing had to be moved any more. */
+static int verify_file(struct pass *p, struct cmek_ofile *file)
+{
+	struct cmek_verify_step step = { .group = 0 };
+	int r = 0;
+
+	while (r == 0 && !step.done) {
+		step.pages = step.blocks = step.old = step.bad = 0;
+		r = cmek_reencrypt_enter(p->work) ? cmek_content_verify(file, &step) : -ECANCELED;
+		cmek_reencrypt_leave(p->work);
+		p->counts->looked.pages += step.pages;
+		p->counts->looked.blocks += step.blocks;
+		p->counts->old += step.old;
+		p->counts->bad += step.bad;
+		if (r == 0)
+			cmek_reencrypt_tell(p->work, p->counts, step.pages * CMEK_MAP_BYTES);
+	}
+	p->counts->looked.files += r == 0;
+	return r < 0 ? r : 1;
+}
+
 static int open_file(struct pass *p, uint64_t node, struct cmek_ofile **ret_file)
 {
 	int r = -ECANCELED;
@@ -83,7 +138,7 @@ static int open_file(struct pass *p, uint64_t node, struct cmek_ofile **ret_file
 static int move_file(struct pass *p, uint64_t node, uint64_t size)
 {
 	struct cmek_reencrypt_step step = { .group = 0 };
-	uint64_t before = p->counts->bytes_done, moved;
+	uint64_t before = p->counts->bytes_done, bad = p->counts->bad, moved;
 	struct cmek_ofile *file = NULL;
 	int r;
 
@@ -97,6 +152,8 @@ static int move_file(struct pass *p, uint64_t node, uint64_t size)
 			p->counts->bytes_done = before + size;
 		cmek_reencrypt_tell(p->work, p->counts, p->counts->bytes_moved - moved);
 	}
+	if (r == 1 && p->counts->proving)
+		r = verify_file(p, file);
 	(void)cmek_reencrypt_enter(p->work);
 	cmek_ofile_close(file);
 	cmek_reencrypt_leave(p->work);
@@ -106,9 +163,20 @@ static int move_file(struct pass *p, uint64_t node, uint64_t size)
 	p->counts->files_done++;
 	if (is_refused(r)) {
 		report_left(node, r);
+		hinder(p, node, "may not be written to");
 		p->counts->left++;
+	} else if (p->counts->bad > bad) {
+		hinder(p, node, "has contents that do not open");
 	}
 	return r > 0 || is_gone(r) || is_refused(r) ? 0 : r;
+}
+
+static void add_looked(struct pass *p, mode_t mode, const struct cmek_tree_reencrypt *sum)
+{
+	p->counts->looked.directories += S_ISDIR(mode);
+	p->counts->looked.targets += sum->targets;
+	p->counts->looked.attributes += sum->attributes;
+	p->counts->old += sum->old;
 }
 
 /* Names in a directory, targets of the symlinks there, attributes of anything that can have them. */
@@ -133,8 +201,12 @@ static int move_tree_parts(struct pass *p, uint64_t node, mode_t mode)
 	p->counts->bad += sum.bad;
 	p->counts->left += sum.left + is_refused(r);
 	p->counts->busy += sum.busy;
-	if (sum.bad + sum.left > 0 || is_refused(r))
+	add_looked(p, mode, &sum);
+	if (sum.bad + sum.left > 0 || is_refused(r)) {
 		report_names(node, &sum);
+		hinder(p, node, sum.bad > 0 ? "has names, symlinks or attributes that do not open" :
+					      "has names, symlinks or attributes that could not be stored anew");
+	}
 	if (r == 0 && sum.moved > 0)
 		cmek_reencrypt_tell(p->work, p->counts, 0);
 	return is_gone(r) || is_refused(r) ? 0 : r;
@@ -144,6 +216,7 @@ static int look_at(struct pass *p, const struct cmek_entry *entry)
 {
 	int r = p->measure ? 0 : move_tree_parts(p, entry->node, entry->st.st_mode);
 
+	p->counts->looked.names++;
 	if (r != 0 || !S_ISREG(entry->st.st_mode))
 		return r;
 	if (!p->measure)
@@ -153,14 +226,19 @@ static int look_at(struct pass *p, const struct cmek_entry *entry)
 	return 0;
 }
 
-static int walk_tree(struct pass *p)
+/* All that is in a directory, and below. The lookup on it is given away, unless it is the root. */
+static int walk_from(struct pass *p, uint64_t node)
 {
 	struct cmek_walk *walk = NULL;
 	struct cmek_entry entry;
-	int r = p->measure ? 0 : move_tree_parts(p, CMEK_NODE_ROOT, S_IFDIR);
+	uint64_t bad;
+	int r = cmek_walk_new(p->params->tree, node, &walk);
 
-	if (r == 0)
-		r = cmek_walk_new(p->params->tree, CMEK_NODE_ROOT, &walk);
+	if (r < 0) {
+		if (node != CMEK_NODE_ROOT)
+			cmek_tree_forget(p->params->tree, node, 1);
+		return r;
+	}
 	while (r == 0) {
 		r = cmek_reencrypt_enter(p->work) ? cmek_walk_next(walk, &entry) : -ECANCELED;
 		cmek_reencrypt_leave(p->work);
@@ -168,11 +246,64 @@ static int walk_tree(struct pass *p)
 			break;
 		r = look_at(p, &entry);
 	}
-	if (walk)
-		p->counts->bad += cmek_walk_bad(walk);
+	bad = cmek_walk_bad(walk);
+	if (bad > 0 && !p->measure)
+		hinder(p, node, "has, or has below it, names that do not open");
+	p->counts->bad += bad;
 	(void)cmek_reencrypt_enter(p->work);
 	cmek_walk_free(walk);
 	cmek_reencrypt_leave(p->work);
+	return r;
+}
+
+static int walk_tree(struct pass *p)
+{
+	int r = p->measure ? 0 : move_tree_parts(p, CMEK_NODE_ROOT, S_IFDIR);
+
+	return r == 0 ? walk_from(p, CMEK_NODE_ROOT) : r;
+}
+
+/* A symlink by itself: the one who moved it may have moved it past us. */
+static int look_at_link(struct pass *p, uint64_t node)
+{
+	struct cmek_tree_reencrypt sum = { 0 };
+	int r = cmek_reencrypt_enter(p->work) ? cmek_tree_reencrypt_link(p->params->tree, node, &sum) : -ECANCELED;
+
+	cmek_reencrypt_leave(p->work);
+	p->counts->bad += sum.bad;
+	add_looked(p, 0, &sum);
+	if (sum.bad > 0)
+		hinder(p, node, "is a symlink that does not open");
+	return is_gone(r) ? 0 : r;
+}
+
+/* Something that was renamed or linked since the pass began, with all that is below it. Its lookup is given away. */
+static int look_at_moved(struct pass *p, uint64_t node)
+{
+	struct stat st;
+	int r = cmek_reencrypt_enter(p->work) ? cmek_tree_getattr_timeless(p->params->tree, node, &st) : -ECANCELED;
+
+	cmek_reencrypt_leave(p->work);
+	p->counts->looked.moved++;
+	if (r == 0)
+		r = move_tree_parts(p, node, st.st_mode & S_IFMT);
+	if (r == 0 && S_ISDIR(st.st_mode))
+		return walk_from(p, node);
+	if (r == 0 && S_ISREG(st.st_mode))
+		r = move_file(p, node, 0);
+	else if (r == 0 && S_ISLNK(st.st_mode))
+		r = look_at_link(p, node);
+	cmek_tree_forget(p->params->tree, node, 1);
+	return is_gone(r) ? 0 : r;
+}
+
+static int follow_moves(struct pass *p)
+{
+	uint64_t node;
+	int r = 0;
+
+	while (r == 0 && p->counts->proving && cmek_tree_moves_next(p->params->tree, &node))
+		r = look_at_moved(p, node);
 	return r;
 }
 
@@ -192,6 +323,7 @@ static int move_nameless(struct pass *p)
 		cmek_reencrypt_leave(p->work);
 		if (r != 0 || st.st_nlink != 0)
 			continue;
+		p->counts->looked.nameless++;
 		r = move_tree_parts(p, node, st.st_mode & S_IFMT);
 		if (r == 0 && S_ISREG(st.st_mode))
 			r = move_file(p, node, (uint64_t)st.st_size);
@@ -210,17 +342,35 @@ int cmek_reencrypt_measure(struct cmek_reencrypt *work, struct cmek_reencrypt_co
 int cmek_reencrypt_pass(struct cmek_reencrypt *work, struct cmek_reencrypt_counts *counts)
 {
 	struct pass p = { work, cmek_reencrypt_params(work), counts, false };
+	bool all_noted = true;
 	int r;
 
-	counts->bytes_done = counts->files_done = counts->moved = counts->bad = counts->left = counts->busy = 0;
+	counts->bytes_done = counts->files_done = counts->moved = counts->bad = counts->left = counts->busy = counts->old = 0;
+	memset(&counts->looked, 0, sizeof(counts->looked));
+	counts->proved = false;
+	if (counts->proving)
+		cmek_tree_moves_watch(p.params->tree);
 	r = walk_tree(&p);
 	if (r == 0)
+		r = follow_moves(&p);
+	/* What loses its last name from here on has been looked at by its name, or as something that moved. */
+	if (r == 0)
 		r = move_nameless(&p);
+	if (r == 0)
+		r = follow_moves(&p);
+	/*
+	 * Nothing is noted that was not looked at. So all that there is at this moment has been, and what is made or sealed since
+	 * the active key became that is under it: whatever is renamed from here on is clean.
+	 */
+	if (counts->proving)
+		all_noted = cmek_tree_moves_end(p.params->tree);
 	/* What waits for the committer is under the new key when it is in the store. */
 	if (r == 0)
 		r = cmek_reencrypt_enter(work) ? cmek_content_commit_all(p.params->content) : -ECANCELED;
 	else
 		(void)cmek_reencrypt_enter(work);
 	cmek_reencrypt_leave(work);
+	counts->proved = r == 0 && counts->proving && all_noted &&
+			 counts->moved + counts->bad + counts->left + counts->busy + counts->old == 0;
 	return r;
 }

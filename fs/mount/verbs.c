@@ -45,10 +45,16 @@ static json_t *deks_json(const struct cmek_volhdr *hdr)
 	json_t *deks = json_array();
 	size_t i;
 
-	for (i = 0; i < hdr->n_deks; i++)
-		json_array_append_new(deks, json_pack("{s:i, s:s, s:o}", "id", (int)hdr->deks[i].id, "state",
-						      cmek_dek_state_name(hdr->deks[i].state), "created",
-						      time_json(hdr->deks[i].created)));
+	for (i = 0; i < hdr->n_deks; i++) {
+		const struct cmek_dek_entry *dek = &hdr->deks[i];
+
+		json_array_append_new(deks, json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "id", (int)dek->id, "state",
+						      cmek_dek_state_name(dek->state), "created", time_json(dek->created),
+						      "retired", dek->retired ? time_json(dek->retired) : json_null(),
+						      "destroy_after",
+						      dek->destroy_after ? time_json(dek->destroy_after) : json_null(),
+						      "destroyed", dek->destroyed ? time_json(dek->destroyed) : json_null()));
+	}
 	return deks;
 }
 
@@ -257,7 +263,7 @@ static int verb_reload_keys(void *arg, const struct cmek_json_at *request, json_
 static int reencrypt_action(struct daemon *d, const struct cmek_json_at *request, const char *action,
 			    struct cmek_error *err)
 {
-	uint64_t rate = CMEK_REENCRYPT_RATE_KEEP;
+	uint64_t rate = CMEK_REENCRYPT_KEEP, grace_s = CMEK_REENCRYPT_KEEP;
 	int rc = 0;
 
 	if (strcmp(action, "status") == 0)
@@ -270,10 +276,15 @@ static int reencrypt_action(struct daemon *d, const struct cmek_json_at *request
 		return cmek_json_bad(request, "action", "is none of start, pause, stop, status", err);
 	if (cmek_json_has(request, "rate_bytes"))
 		rc = cmek_json_uint(request, "rate_bytes", 0, INT64_MAX, &rate, err);
-	return rc == 0 ? cmek_reencrypt_start(d->reencrypt, rate, err) : rc;
+	if (rc == 0 && cmek_json_has(request, "grace_s"))
+		rc = cmek_json_uint(request, "grace_s", 0, CMEK_REENCRYPT_GRACE_MAX_S, &grace_s, err);
+	return rc == 0 ? cmek_reencrypt_start(d->reencrypt, rate, grace_s, err) : rc;
 }
 
-/* action: start (rate_bytes: a second, 0 = no limit), pause, stop, status. Answers with the state after it. */
+/*
+ * action: start (rate_bytes: a second, 0 = no limit; grace_s: see cmek_reencrypt_start()), pause, stop, status. Answers with
+ * the state after it.
+ */
 static int verb_reencrypt(void *arg, const struct cmek_json_at *request, json_t **ret_result, struct cmek_error *err)
 {
 	const char *action = "status";

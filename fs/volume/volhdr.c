@@ -107,6 +107,49 @@ struct cmek_dek_entry *cmek_volhdr_grow_deks(struct cmek_volhdr *hdr)
 	return grown;
 }
 
+struct cmek_dek_entry *cmek_volhdr_dek(const struct cmek_volhdr *hdr, uint16_t id)
+{
+	size_t i;
+
+	for (i = 0; i < hdr->n_deks; i++)
+		if (hdr->deks[i].id == id)
+			return &hdr->deks[i];
+	return NULL;
+}
+
+bool cmek_volhdr_retire_dek(struct cmek_dek_entry *dek, int64_t now, int64_t destroy_after)
+{
+	if (dek->state != CMEK_DEK_DECRYPT_ONLY)
+		return false;
+	dek->state = CMEK_DEK_RETIRED;
+	dek->retired = now;
+	dek->destroy_after = destroy_after;
+	return true;
+}
+
+bool cmek_volhdr_destroy_dek(struct cmek_dek_entry *dek, int64_t now)
+{
+	if (dek->state != CMEK_DEK_RETIRED)
+		return false;
+	dek->state = CMEK_DEK_DESTROYED;
+	dek->destroyed = now;
+	dek->destroy_after = 0;
+	memset(dek->wrapped, 0, sizeof(dek->wrapped));
+	return true;
+}
+
+int64_t cmek_volhdr_destroy_after(const struct cmek_volhdr *hdr)
+{
+	int64_t first = 0;
+	size_t i;
+
+	for (i = 0; i < hdr->n_deks; i++)
+		if (hdr->deks[i].state == CMEK_DEK_RETIRED && hdr->deks[i].destroy_after > 0 &&
+		    (first == 0 || hdr->deks[i].destroy_after < first))
+			first = hdr->deks[i].destroy_after;
+	return first;
+}
+
 /* Length, magic, version and bounds, in this order. *ret_later: the version is a later one, all else is fine. */
 static int check_frame(const uint8_t *bytes, size_t len, bool *ret_later, struct cmek_error *err)
 {

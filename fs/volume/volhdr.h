@@ -31,6 +31,8 @@ struct cmek_dek_entry {
 	enum cmek_dek_state state;
 	uint32_t domain;
 	int64_t created;
+	int64_t retired, destroy_after; /* 0 = not known; destroy_after: of a retired one, when its grace is over */
+	int64_t destroyed;
 	uint8_t wrapped[CMEK_DEK_WRAPPED_LEN]; /* zero when destroyed */
 	json_t *read; /* as in struct cmek_slot */
 };
@@ -94,6 +96,17 @@ struct cmek_tombstone {
 };
 int cmek_tombstone_encode(const struct cmek_tombstone *tombstone, uint8_t bytes[CMEK_TOMBSTONE_LEN]);
 bool cmek_tombstone_decode(const uint8_t *bytes, size_t len, struct cmek_tombstone *ret_tombstone);
+
+/* The DEK with this id, or NULL. */
+struct cmek_dek_entry *cmek_volhdr_dek(const struct cmek_volhdr *hdr, uint16_t id);
+/*
+ * The last two steps of a DEK's life, whose conditions (doc/format.md section 2) the caller has seen to: decrypt-only becomes
+ * retired, retired becomes destroyed. False: it is in another state, and nothing was changed.
+ */
+bool cmek_volhdr_retire_dek(struct cmek_dek_entry *dek, int64_t now, int64_t destroy_after);
+bool cmek_volhdr_destroy_dek(struct cmek_dek_entry *dek, int64_t now);
+/* The earliest end of a grace of the retired DEKs, 0 = none has one. */
+int64_t cmek_volhdr_destroy_after(const struct cmek_volhdr *hdr);
 
 /* "active", "decrypt-only", "retired", "destroyed". */
 const char *cmek_dek_state_name(enum cmek_dek_state state);

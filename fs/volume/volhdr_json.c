@@ -142,6 +142,12 @@ static int read_dek(const struct cmek_json_at *at, struct cmek_dek_entry *dek, s
 		ret = cmek_json_uint(at, "domain", 0, UINT32_MAX, &domain, err);
 	if (!ret)
 		ret = cmek_json_time(at, "created", &dek->created, err);
+	if (!ret)
+		ret = cmek_json_opt_time(at, "retired", &dek->retired, err);
+	if (!ret)
+		ret = cmek_json_opt_time(at, "destroy_after", &dek->destroy_after, err);
+	if (!ret)
+		ret = cmek_json_opt_time(at, "destroyed", &dek->destroyed, err);
 	if (!ret && i != CMEK_DEK_DESTROYED)
 		ret = cmek_json_b64(at, "wrapped", dek->wrapped, sizeof(dek->wrapped), err);
 	if (!ret && i == CMEK_DEK_DESTROYED && cmek_json_has(at, "wrapped"))
@@ -327,6 +333,28 @@ static int put_slots(const struct cmek_volhdr *hdr, json_t *json, struct cmek_er
 	return ret;
 }
 
+/* A time that is not known is left out, also when it was there for another state. */
+static int put_time(json_t *json, const char *name, int64_t when)
+{
+	char text[CMEK_TIME_TEXT];
+
+	if (when == 0) {
+		(void)json_object_del(json, name); /* not there is fine */
+		return 0;
+	}
+	cmek_time_encode(when, text);
+	return json_object_set_new(json, name, json_string(text));
+}
+
+static int put_times(json_t *json, const struct cmek_dek_entry *dek)
+{
+	bool retired = dek->state == CMEK_DEK_RETIRED, destroyed = dek->state == CMEK_DEK_DESTROYED;
+
+	return put_time(json, "retired", retired || destroyed ? dek->retired : 0) ||
+	       put_time(json, "destroy_after", retired ? dek->destroy_after : 0) ||
+	       put_time(json, "destroyed", destroyed ? dek->destroyed : 0);
+}
+
 static json_t *dek_to_json(const struct cmek_dek_entry *dek)
 {
 	char created[CMEK_TIME_TEXT], wrapped[CMEK_B64_LEN(CMEK_DEK_WRAPPED_LEN) + 1];
@@ -337,7 +365,7 @@ static json_t *dek_to_json(const struct cmek_dek_entry *dek)
 	if (!json || json_object_set_new(json, "id", json_integer(dek->id)) ||
 	    json_object_set_new(json, "state", json_string(dek_states[dek->state])) ||
 	    json_object_set_new(json, "domain", json_integer(dek->domain)) ||
-	    json_object_set_new(json, "created", json_string(created)) ||
+	    json_object_set_new(json, "created", json_string(created)) || put_times(json, dek) ||
 	    (dek->state != CMEK_DEK_DESTROYED && json_object_set_new(json, "wrapped", json_string(wrapped)))) {
 		json_decref(json);
 		return NULL;

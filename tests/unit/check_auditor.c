@@ -74,6 +74,7 @@ START_TEST(test_events)
 	event.failure = CMEK_E_TAMPERED;
 	event.volume[0] = 1;
 	event.slot = 3;
+	event.dek = 7;
 	event.inode = 4711;
 	event.offset = 0;
 	event.left_out = 5;
@@ -89,6 +90,7 @@ START_TEST(test_events)
 	ck_assert_str_eq(text(line, "store"), "/srv/store");
 	ck_assert_str_eq(text(line, "stored"), "a/b");
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "slot")), 3);
+	ck_assert_int_eq(json_integer_value(json_object_get(line, "dek")), 7);
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "inode")), 4711);
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "left_out")), 5);
 	ck_assert(json_is_integer(json_object_get(line, "offset")));

@@ -161,6 +161,65 @@ START_TEST(unknown_members_are_kept)
 }
 END_TEST
 
+/* One header on: encoded, and decoded again. */
+static struct cmek_volhdr *next_of(struct cmek_volhdr *hdr)
+{
+	struct cmek_volhdr *again;
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+
+	hdr->sequence++;
+	ck_assert_int_eq(cmek_volhdr_encode(hdr, mac_key, &bytes, &len, NULL), 0);
+	again = decode(bytes, len);
+	cmek_volhdr_free(hdr);
+	free(bytes);
+	return again;
+}
+
+/* A data key's states come one after the other, with their times, and none is skipped. */
+START_TEST(life_of_a_dek)
+{
+	struct cmek_volhdr *hdr = decode(vector, vector_len);
+	struct cmek_dek_entry *dek = cmek_volhdr_dek(hdr, 1);
+	const uint8_t zero[CMEK_DEK_WRAPPED_LEN] = { 0 };
+
+	ck_assert_ptr_null(cmek_volhdr_dek(hdr, 77));
+	ck_assert(!cmek_volhdr_retire_dek(dek, 1000, 2000)); /* it is active */
+	ck_assert(!cmek_volhdr_destroy_dek(dek, 1000));
+	dek->state = CMEK_DEK_DECRYPT_ONLY;
+	dek = cmek_volhdr_grow_deks(hdr);
+	ck_assert_ptr_nonnull(dek);
+	dek->id = 3;
+	dek->state = CMEK_DEK_ACTIVE;
+	hdr->dek_active = 3;
+	hdr->dek_next = 4;
+	hdr = next_of(hdr);
+	ck_assert_int_eq(cmek_volhdr_destroy_after(hdr), 0);
+	dek = cmek_volhdr_dek(hdr, 1);
+	ck_assert(!cmek_volhdr_destroy_dek(dek, 1000));
+	ck_assert(cmek_volhdr_retire_dek(dek, 1000, 2000));
+	ck_assert(!cmek_volhdr_retire_dek(dek, 1001, 2001));
+	hdr = next_of(hdr);
+	dek = cmek_volhdr_dek(hdr, 1);
+	ck_assert_int_eq(dek->state, CMEK_DEK_RETIRED);
+	ck_assert_int_eq(dek->retired, 1000);
+	ck_assert_int_eq(dek->destroy_after, 2000);
+	ck_assert(memcmp(dek->wrapped, zero, sizeof(zero)) != 0);
+	ck_assert_int_eq(cmek_volhdr_destroy_after(hdr), 2000);
+	ck_assert(cmek_volhdr_destroy_dek(dek, 3000));
+	ck_assert(!cmek_volhdr_destroy_dek(dek, 3001));
+	hdr = next_of(hdr);
+	dek = cmek_volhdr_dek(hdr, 1);
+	ck_assert_int_eq(dek->state, CMEK_DEK_DESTROYED);
+	ck_assert_int_eq(dek->retired, 1000);
+	ck_assert_int_eq(dek->destroy_after, 0);
+	ck_assert_int_eq(dek->destroyed, 3000);
+	ck_assert(memcmp(dek->wrapped, zero, sizeof(zero)) == 0);
+	ck_assert_int_eq(cmek_volhdr_destroy_after(hdr), 0);
+	cmek_volhdr_free(hdr);
+}
+END_TEST
+
 /* A flipped bit anywhere is told, by the decoder or, in the HMAC's own bytes, by the HMAC. */
 START_TEST(every_byte_flipped)
 {
@@ -571,6 +630,7 @@ int main(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, vector_decodes);
 	tcase_add_test(tcase, unknown_members_are_kept);
+	tcase_add_test(tcase, life_of_a_dek);
 	tcase_add_test(tcase, every_byte_flipped);
 	tcase_add_test(tcase, every_length);
 	tcase_add_loop_test(tcase, wrong_heads, 0, UNIT_ROWS(heads));
