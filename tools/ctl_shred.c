@@ -441,12 +441,8 @@ static int change_header(struct cmek_shred_run *s, struct cmek_change *change, s
 			return ret;
 		cmek_volhdr_drop_slot(hdr, cmek_volhdr_slot(hdr, s->slot));
 	}
-	for (i = 0; s->mode == CMEK_SHRED_RETIRED_DEKS && i < hdr->n_deks; i++) {
-		if (hdr->deks[i].state != CMEK_DEK_RETIRED)
-			continue;
-		hdr->deks[i].state = CMEK_DEK_DESTROYED;
-		memset(hdr->deks[i].wrapped, 0, sizeof(hdr->deks[i].wrapped));
-	}
+	for (i = 0; s->mode == CMEK_SHRED_RETIRED_DEKS && i < hdr->n_deks; i++)
+		(void)cmek_volhdr_destroy_dek(&hdr->deks[i], s->when); /* of the retired ones */
 	ret = cmek_shred_old_open(s->store_fd, &old, err);
 	if (ret)
 		return ret;
