@@ -111,6 +111,16 @@ class Service:
             return "Container"
         return None
 
+    def key_of(self, request):
+        """The id of the key that a request is about, whatever it calls it."""
+        if "x-amz-target" not in request.headers:
+            return None
+        try:
+            name = request.json().get("KeyId")
+        except ValueError:
+            return None
+        return name and name.rsplit("/", 1)[-1]
+
     def handle(self, request):
         request_id = str(uuid.uuid4())
         try:
@@ -530,13 +540,14 @@ class Service:
 
     def control(self, order):
         """
-        {"user": NAME, "access_key", "secret", "allow"}, {"role": ARN, "external_id", "allow", "trust", "web_token"},
+        {"user": NAME, "access_key", "secret", "token"?, "expires"?, "allow"?}, {"role": ARN, "external_id", "allow", "trust", "web_token"},
         {"instance_role": NAME, "container_token"}, {"lifetime": S}, {"expire": true} ends all temporary credentials,
-        {"import_pending": ARN}, {"enabled": ARN}, {"replicate": ARN, "region"}.
+        {"import_pending": ARN}, {"enabled": ARN}, {"replicate": ARN, "region"}, {"destroy_now": ARN}.
         """
         if "user" in order:
             self.identities[order["access_key"]] = Identity(f"arn:aws:iam::{ACCOUNT}:user/{order['user']}",
-                                                            order["secret"], allow=order.get("allow"))
+                                                            order["secret"], order.get("token"), order.get("expires"),
+                                                            order.get("allow"))
         elif "role" in order:
             self.roles[order["role"]] = order
         elif "instance_role" in order:
@@ -553,6 +564,8 @@ class Service:
             key.state, key.origin = "PendingImport", "EXTERNAL"
         elif "enabled" in order:
             self.find(order["enabled"], order["enabled"].split(":")[3]).state = USABLE
+        elif "destroy_now" in order:
+            del self.keys[tuple(order["destroy_now"].replace("/", ":").split(":")[i] for i in (3, 6))]
         elif "replicate" in order:
             key = self.find(order["replicate"], order["replicate"].split(":")[3])
             self.keys[(order["region"], key.id)] = Key(key.id, order["region"], self.emulator.now(), key.materials,

@@ -46,8 +46,9 @@ class Request:
         self.query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
         self.headers = headers
         self.body = body
-        self.service = None  # whose it is, and what it asks for: for faults and the log
+        self.service = None  # whose it is, what it asks for, and of which key: for faults and the log
         self.operation = None
+        self.key = None
 
     def json(self):
         return json.loads(self.body or b"{}")
@@ -67,8 +68,8 @@ class Answer:
 
 class Faults:
     """
-    What goes wrong, as ordered: {"kind", "service", "operation", "count", ...}. service and operation choose requests
-    (absent = any), count is how often (absent = until cleared), "after" how many such requests go well before.
+    What goes wrong, as ordered: {"kind", "service", "operation", "key", "count", ...}. service, operation and key choose
+    requests (absent = any), count is how often (absent = until cleared), "after" how many such requests go well before.
     The frame knows the kinds latency (seconds), reset, close, drip (seconds between bytes), huge (bytes), garbage, status
     (status, body, headers); others are the service's own: it asks take().
     """
@@ -83,9 +84,10 @@ class Faults:
         with self.lock:
             self.faults.append(dict(fault))
 
-    def clear(self):
+    def clear(self, key=None):
+        """All, or those of one key."""
         with self.lock:
-            self.faults.clear()
+            self.faults = [fault for fault in self.faults if key is not None and fault.get("key") != key]
 
     def take(self, request, *kinds):
         """The first fault of these kinds that is meant for the request, counted down; None if there is none."""
@@ -96,6 +98,8 @@ class Faults:
                 if fault.get("service", request.service) != request.service:
                     continue
                 if fault.get("operation", request.operation) != request.operation:
+                    continue
+                if fault.get("key", request.key) != request.key:
                     continue
                 if fault.get("after", 0) > 0:
                     fault["after"] -= 1
@@ -108,6 +112,38 @@ class Faults:
         return None
 
 
+class Asked:
+    """
+    How often each key was asked about, and by how many requests at once. One is under way until its answer is made, so that
+    who asks again when it has it is not taken for two. (Who gives up and asks again is.)
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.counts = {}  # key -> {"asked", "now", "most"}
+
+    def begin(self, key):
+        """For end()."""
+        with self.lock:
+            count = self.counts.setdefault(key, {"asked": 0, "now": 0, "most": 0})
+            count["asked"] += 1
+            count["now"] += 1
+            count["most"] = max(count["most"], count["now"])
+            return count
+
+    def end(self, count):
+        with self.lock:
+            count["now"] -= 1
+
+    def show(self):
+        with self.lock:
+            return {key: dict(count) for key, count in self.counts.items() if key is not None}
+
+    def forget(self, key):
+        with self.lock:
+            self.counts.pop(key, None)
+
+
 class Emulator:
     """What services share."""
 
@@ -116,6 +152,8 @@ class Emulator:
         self.faults = Faults()
         self.offset = 0
         self.log = []
+        self.asked = Asked()
+        self.lines = {}  # port -> Line, beside the two that everybody has
         self.base = None  # http://127.0.0.1:PORT
         self.services = [importlib.import_module(name).Service(self) for name in SERVICES]
 
@@ -129,6 +167,7 @@ class Emulator:
             operation = service.operation_of(request)
             if operation is not None:
                 request.service, request.operation = service.name, operation
+                request.key = service.key_of(request)
                 return service
         return None
 
@@ -140,12 +179,21 @@ class Emulator:
         return answer
 
     def control(self, request):
-        """POST /_control/faults FAULT; DELETE there; POST clock {"offset"}; GET log; DELETE log; POST SERVICE {...}."""
+        """
+        POST /_control/faults FAULT; DELETE there (?key=KEY: that key's); POST clock {"offset"}; GET log; DELETE log; GET asked
+        (DELETE asked?key=KEY forgets); POST line {} (answers {"port"}) or {"port", "mode"}; POST SERVICE {...}.
+        """
         what = request.path[len("/_control/"):]
         if what == "faults" and request.method == "POST":
             self.faults.add(request.json())
         elif what == "faults" and request.method == "DELETE":
-            self.faults.clear()
+            self.faults.clear(request.query.get("key"))
+        elif what == "asked" and request.method == "DELETE":
+            self.asked.forget(request.query["key"])
+        elif what == "asked":
+            return Answer(200, self.asked.show())
+        elif what == "line":
+            return Answer(200, {"port": self.line(request.json())})
         elif what == "clock":
             self.offset = request.json()["offset"]
         elif what == "log" and request.method == "GET":
@@ -161,6 +209,15 @@ class Emulator:
                         return Answer(200, service.control(request.json()))
             return Answer(404, {"error": "no such control"})
         return Answer(200, {})
+
+    def line(self, order):
+        """A new port of its own for somebody whose network is to be cut, or what becomes of one; its number."""
+        if "port" in order:
+            self.lines[order["port"]].set_mode(order["mode"])
+            return order["port"]
+        line = Line(self)
+        self.lines[line.port] = line
+        return line.port
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -187,6 +244,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         emulator = self.server.emulator
         try:
             request = self.read_request()
+            if not self.server.passes.is_set():
+                # The asker waits, and has gone when the line is there again.
+                self.server.passes.wait()
+                self.close_connection = True
+                return
             if request.path.startswith("/_control/"):
                 self.send(emulator.control(request))
                 return
@@ -194,10 +256,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if service is None:
                 self.send(Answer(404, {"error": "nobody serves this"}))
                 return
-            if self.fault(emulator.faults.take(request, *Faults.FRAME - {"drip", "huge", "garbage"})):
-                return
-            answer = emulator.handle(request, service)
-            self.spoil(emulator.faults.take(request, "drip", "huge", "garbage"), answer)
+            self.serve(request, service)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
             self.close_connection = True
         except Exception:
@@ -206,21 +265,32 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
-    def fault(self, fault):
-        """What happens in the place of an answer: True. (After a latency the answer comes all the same.)"""
-        if fault is None:
-            return False
-        if fault["kind"] == "latency":
-            time.sleep(fault["seconds"])
-            return False
+    def serve(self, request, service):
+        emulator, answer = self.server.emulator, None
+        count = emulator.asked.begin(request.key)
+        try:
+            fault = emulator.faults.take(request, *Faults.FRAME - {"drip", "huge", "garbage"})
+            if fault is not None and fault["kind"] == "latency":
+                time.sleep(fault["seconds"])
+                fault = None
+            if fault is None:
+                answer = emulator.handle(request, service)
+        finally:
+            emulator.asked.end(count)
+        if answer is None:
+            self.fail(fault)
+        else:
+            self.spoil(emulator.faults.take(request, "drip", "huge", "garbage"), answer)
+
+    def fail(self, fault):
+        """What happens in the place of an answer."""
         if fault["kind"] == "status":
             self.send(Answer(fault["status"], fault.get("body", "").encode(), fault.get("headers")))
-            return True
+            return
         if fault["kind"] == "reset":  # RST instead of FIN
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
-        return True
 
     def spoil(self, fault, answer):
         """Sends the answer, or what a fault makes of it."""
@@ -258,20 +328,75 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, emulator, context=None):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, emulator, context=None, port=0):
+        super().__init__(("127.0.0.1", port), Handler)
         self.emulator = emulator
         self.context = context
+        self.passes = threading.Event()  # else requests are read and never answered
+        self.passes.set()
+        self.connected = set()
+        self.connected_lock = threading.Lock()
+
+    def begin(self):
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
 
     def get_request(self):
         connection, address = super().get_request()
         if self.context:
             # The handshake is the handler's, in its thread: do_handshake_on_connect would hold up everybody.
             connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        with self.connected_lock:
+            self.connected.add(connection)
         return connection, address
+
+    def shutdown_request(self, request):
+        with self.connected_lock:
+            self.connected.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self):
+        with self.connected_lock:
+            for connection in self.connected:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # it has gone by itself
 
     def handle_error(self, request, client_address):
         pass
+
+
+class Line:
+    """
+    A port whose network can be cut: "refuse" (nobody listens there, who was connected is not any more), "hole" (it is listened
+    to, and nothing comes back), "pass".
+    """
+
+    def __init__(self, emulator):
+        self.emulator = emulator
+        # Keeps the port while nobody listens: two may be bound to it, as neither listens then.
+        self.keeper = socket.socket()
+        self.keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.keeper.bind(("127.0.0.1", 0))
+        self.port = self.keeper.getsockname()[1]
+        self.server = None
+        self.set_mode("pass")
+
+    def set_mode(self, mode):
+        if self.server is not None and mode == "refuse":
+            self.server.shutdown()
+            self.server.server_close()
+            self.server.hang_up()
+            self.server = None
+        elif self.server is None and mode != "refuse":
+            self.server = Server(self.emulator, port=self.port)
+            self.server.begin()
+        if mode == "hole":
+            self.server.passes.clear()
+        elif mode == "pass":
+            self.server.passes.set()
+        elif mode != "refuse":
+            raise ValueError("no such mode")
 
 
 def make_certificates(directory):
@@ -323,7 +448,7 @@ def serve(directory):
     plain, tls = Server(emulator), Server(emulator, context)
     emulator.base = f"http://127.0.0.1:{plain.server_address[1]}"
     for server in (plain, tls):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.begin()
     ready = os.path.join(directory, "ready")
     with open(ready + ".new", "w") as f:
         f.write(f"http={emulator.base}\nhttps=https://127.0.0.1:{tls.server_address[1]}\npid={os.getpid()}\n")

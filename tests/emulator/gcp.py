@@ -114,6 +114,10 @@ class Service:
             return verb[1]
         return {"GET": "get", "PATCH": "patch", "POST": "create"}.get(request.method, "other")
 
+    def key_of(self, request):
+        match = re.match(rf"/v1/({NAME}/cryptoKeys/[\w-]{{1,63}})", request.path)
+        return match and match[1]
+
     def handle(self, request):
         take = self.emulator.faults.take
         try:
@@ -208,9 +212,9 @@ class Service:
                 "expireTime": datetime.datetime.utcfromtimestamp(self.emulator.now() + 3600).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
     def authenticate(self, request):
-        if self.emulator.faults.take(request, "expired"):
-            self.tokens.clear()
         match = re.fullmatch(r"Bearer (\S+)", request.headers.get("authorization", ""))
+        if match and self.emulator.faults.take(request, "expired"):
+            self.tokens.pop(match[1], None)
         who, expires = self.tokens.get(match[1], (None, 0)) if match else (None, 0)
         if who is None or expires <= self.emulator.now():
             raise Refusal("UNAUTHENTICATED", "Request had invalid authentication credentials.")

@@ -96,6 +96,10 @@ class Service:
             return match[2]
         return "delete" if request.method == "DELETE" else "create" if request.method == "POST" else "get"
 
+    def key_of(self, request):
+        match = re.match(r"/api/v2/keys/([\w-]+)", request.path)
+        return match and match[1]
+
     def handle(self, request):
         take = self.emulator.faults.take
         headers = {"Correlation-Id": request.headers.get("correlation-id", str(uuid.uuid4()))}
@@ -179,9 +183,9 @@ class Service:
         return self.token_answer(profile)
 
     def authenticate(self, request):
-        if self.emulator.faults.take(request, "expired"):
-            self.tokens.clear()
         token = request.headers.get("authorization", "")[len("Bearer "):]
+        if self.emulator.faults.take(request, "expired"):
+            self.tokens.pop(token, None)
         who, expires = self.tokens.get(token, (None, 0))
         if who is None:
             raise Refusal(400, "BEARER_SUB_EXTRACTION_ERR", "Bad Request: the token's subject can not be extracted")
