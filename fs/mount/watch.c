@@ -72,6 +72,11 @@ enum cmek_watch_state cmek_watch_state_of(enum cmek_kind kind)
 	}
 }
 
+bool cmek_watch_unwrap_tells(enum cmek_kind kind)
+{
+	return kind == CMEK_E_DENIED || kind == CMEK_E_UNSUPPORTED || kind == CMEK_E_NOT_FOUND;
+}
+
 void cmek_watch_policy_init(struct cmek_watch_policy *policy)
 {
 	memset(policy, 0, sizeof(*policy));
@@ -228,6 +233,11 @@ static bool is_acted_on(const struct cmek_watch *watch, enum cmek_watch_state st
 	return watch->policy.on[state].action != CMEK_WATCH_IGNORE;
 }
 
+static bool says_nothing(enum cmek_watch_state state)
+{
+	return state == CMEK_WATCH_THROTTLED || state == CMEK_WATCH_UNREACHABLE || state == CMEK_WATCH_EXPIRED;
+}
+
 bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, uint64_t now_ms)
 {
 	bool again = state == watch->heard || state == CMEK_WATCH_DESTROYED;
@@ -238,40 +248,64 @@ bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, ui
 		watch->good_ms = now_ms;
 	if (!again || state == watch->state)
 		return false;
-	if (!is_acted_on(watch, watch->state))
+	if (!is_acted_on(watch, watch->state) && !is_acted_on(watch, watch->told))
 		watch->act_ms = now_ms;
 	watch->state = state;
+	if (!says_nothing(state))
+		watch->told = state;
 	watch->since_ms = now_ms;
 	return true;
 }
 
 /* When the state's action is due. */
-static uint64_t due_ms(const struct cmek_watch *watch)
+static uint64_t due_ms(const struct cmek_watch *watch, enum cmek_watch_state state)
 {
-	return watch->act_ms + (watch->policy.on[watch->state].own_grace ? watch->policy.on[watch->state].grace_ms :
-									   watch->policy.grace_ms);
+	return watch->act_ms + (watch->policy.on[state].own_grace ? watch->policy.on[state].grace_ms : watch->policy.grace_ms);
 }
 
-enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t now_ms)
+enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t now_ms, enum cmek_watch_state *ret_state)
 {
-	/* An answer that says that all is well may be the first of two. */
-	if (!is_acted_on(watch, watch->state) || watch->heard == CMEK_WATCH_HEALTHY || now_ms < due_ms(watch))
-		return CMEK_WATCH_IGNORE;
-	return watch->policy.on[watch->state].action;
+	const enum cmek_watch_state states[] = { watch->state, watch->told };
+	enum cmek_watch_action action = CMEK_WATCH_IGNORE;
+	size_t i;
+
+	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		/* An answer that says that all is well may be the first of two. */
+		if (watch->heard == CMEK_WATCH_HEALTHY || now_ms < due_ms(watch, states[i]) ||
+		    watch->policy.on[states[i]].action <= action)
+			continue;
+		action = watch->policy.on[states[i]].action;
+		if (ret_state)
+			*ret_state = states[i];
+	}
+	return action;
+}
+
+enum cmek_watch_action cmek_watch_intent(const struct cmek_watch *watch)
+{
+	enum cmek_watch_action now = watch->policy.on[watch->state].action, before = watch->policy.on[watch->told].action;
+
+	return now > before ? now : before;
+}
+
+/* The end of a grace that cuts a wait of ms short. */
+static uint64_t wait_for_grace(const struct cmek_watch *watch, enum cmek_watch_state state, uint64_t now_ms, uint64_t ms)
+{
+	uint64_t due = due_ms(watch, state);
+
+	return is_acted_on(watch, state) && now_ms < due && due - now_ms < ms ? due - now_ms : ms;
 }
 
 uint64_t cmek_watch_wait_ms(const struct cmek_watch *watch, uint64_t now_ms, uint32_t dice)
 {
 	bool healthy = watch->state == CMEK_WATCH_HEALTHY && watch->heard == CMEK_WATCH_HEALTHY;
-	uint64_t ms = healthy ? watch->policy.interval_ms : watch->policy.retry_ms, factor = 1, due;
+	uint64_t ms = healthy ? watch->policy.interval_ms : watch->policy.retry_ms, factor = 1;
 	unsigned i;
 
 	for (i = 1; i < watch->n_throttled && factor < BACKOFF_MAX; i++)
 		factor *= 2;
 	ms *= factor;
 	ms = ms - ms / 10 + ms / 5 * (dice % 1000) / 1000;
-	due = due_ms(watch);
-	if (is_acted_on(watch, watch->state) && now_ms < due && due - now_ms < ms)
-		ms = due - now_ms;
-	return ms;
+	ms = wait_for_grace(watch, watch->state, now_ms, ms);
+	return wait_for_grace(watch, watch->told, now_ms, ms);
 }

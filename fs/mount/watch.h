@@ -30,6 +30,11 @@ enum cmek_watch_state {
 const char *cmek_watch_state_name(enum cmek_watch_state state); /* "healthy", "pending-deletion", ... */
 /* The state that an error of a KMS stands for. kind: not CMEK_E_NONE. */
 enum cmek_watch_state cmek_watch_state_of(enum cmek_kind kind);
+/*
+ * A key could not be described for this reason: whether an unwrap may tell more. Who may unwrap need not be allowed to
+ * describe; and of a key that is not found some services say that it was destroyed only to who has something wrapped by it.
+ */
+bool cmek_watch_unwrap_tells(enum cmek_kind kind);
 
 enum cmek_watch_action { CMEK_WATCH_IGNORE, CMEK_WATCH_READ_ONLY, CMEK_WATCH_LOCK, CMEK_WATCH_UNMOUNT };
 const char *cmek_watch_action_name(enum cmek_watch_action action);
@@ -61,6 +66,7 @@ json_t *cmek_watch_policy_json(const struct cmek_watch_policy *policy);
 struct cmek_watch {
 	struct cmek_watch_policy policy;
 	enum cmek_watch_state state, heard; /* heard: the last answer, which becomes the state when it comes again */
+	enum cmek_watch_state told;         /* the last state that says something of the key, see cmek_watch_due() */
 	uint64_t since_ms;                  /* the state's */
 	uint64_t act_ms;                    /* when grace began, see cmek_watch_due() */
 	uint64_t good_ms;                   /* the last healthy answer */
@@ -71,11 +77,16 @@ struct cmek_watch {
 void cmek_watch_init(struct cmek_watch *watch, const struct cmek_watch_policy *policy, uint64_t now_ms);
 /*
  * An answer. A state needs two equal ones, but for destroyed, which nobody takes back. True: the state has changed. Grace goes on
- * when a state that is acted on follows another one.
+ * when a state that is acted on follows another one, also with states between that say nothing of the key.
  */
 bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, uint64_t now_ms);
-/* What the state wants done, once its grace has passed, else CMEK_WATCH_IGNORE. */
-enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t now_ms);
+/*
+ * What is to be done, once its grace has passed, else CMEK_WATCH_IGNORE. *ret_state (NULL: not wanted): the state that wants it.
+ * Throttled, unreachable and expired say nothing of the key, so that what was told of it before is still wanted.
+ */
+enum cmek_watch_action cmek_watch_due(const struct cmek_watch *watch, uint64_t now_ms, enum cmek_watch_state *ret_state);
+/* The same without a grace: what it will come to. */
+enum cmek_watch_action cmek_watch_intent(const struct cmek_watch *watch);
 /*
  * How long until the next question: the interval, up to a tenth more or less by dice (any number); longer each time while
  * throttled; never beyond the end of a grace.

@@ -102,12 +102,11 @@ static void ask_slot(struct poll *poll, const uint8_t volume[16], const struct c
 		(void)snprintf(view->version, sizeof(view->version), "%s", key.primary_version);
 		if (view->state != CMEK_WATCH_HEALTHY)
 			(void)snprintf(view->problem, sizeof(view->problem), "the key is %s", cmek_kms_state_name(key.state));
-	} else if (rc != 0 && err.kind != CMEK_E_DENIED && err.kind != CMEK_E_UNSUPPORTED) {
+	} else if (rc != 0 && !cmek_watch_unwrap_tells(err.kind)) {
 		view->state = cmek_watch_state_of(err.kind);
 		(void)snprintf(view->problem, sizeof(view->problem), "%s", err.text);
 		return;
 	}
-	/* Who may unwrap need not be allowed to describe. */
 	if (!described || (view->state == CMEK_WATCH_HEALTHY && poll->trial))
 		try_unwrap(poll->w->d, volume, slot, view, described);
 }
@@ -179,7 +178,7 @@ static void tell_change(const struct daemon *d, enum cmek_watch_state before, en
 static void say_change(const struct cmek_watcher *w, enum cmek_watch_state before, const struct poll *poll)
 {
 	const struct cmek_watch *watch = &w->watch;
-	enum cmek_watch_action action = watch->policy.on[watch->state].action;
+	enum cmek_watch_action action = cmek_watch_intent(watch);
 	size_t i;
 
 	cmek_log(watch->state == CMEK_WATCH_HEALTHY ? CMEK_LOG_NOTICE : CMEK_LOG_WARNING,
@@ -276,23 +275,24 @@ static void act(struct cmek_watcher *w)
 	static struct cmek_log_limit limit;
 	struct cmek_error err = CMEK_ERROR_INIT;
 	enum cmek_watch_action action;
-	enum cmek_watch_state state;
-	bool unlock;
+	enum cmek_watch_state state, why;
+	bool unlock, write;
 
 	(void)pthread_mutex_lock(&w->lock);
-	action = cmek_watch_due(&w->watch, now_ms());
-	state = w->watch.state;
+	state = why = w->watch.state;
+	action = cmek_watch_due(&w->watch, now_ms(), &why);
+	write = state == CMEK_WATCH_HEALTHY || cmek_watch_intent(&w->watch) == CMEK_WATCH_IGNORE;
 	unlock = state == CMEK_WATCH_HEALTHY && w->locked_by_us;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (action == CMEK_WATCH_READ_ONLY)
-		refuse_writes(w, cmek_watch_state_name(state));
+		refuse_writes(w, cmek_watch_state_name(why));
 	else if (action != CMEK_WATCH_IGNORE)
-		lock_it(w, cmek_watch_state_name(state));
+		lock_it(w, cmek_watch_state_name(why));
 	if (action == CMEK_WATCH_UNMOUNT && !w->told_unmount) {
 		cmek_log(CMEK_LOG_NOTICE, "key watch: unmounting; who has files open keeps the locked mount until they are closed");
 		w->told_unmount = cmek_message_tell(w->d->supervisor, CMEK_MSG_UNMOUNT, NULL) == 0;
 	}
-	if (state == CMEK_WATCH_HEALTHY && cmek_gate_state(cmek_session_gate(w->d->session)) == CMEK_GATE_READ_ONLY)
+	if (write && cmek_gate_state(cmek_session_gate(w->d->session)) == CMEK_GATE_READ_ONLY)
 		cmek_daemon_allow_writes(w->d);
 	if (!unlock)
 		return;
@@ -434,7 +434,7 @@ json_t *cmek_watcher_json(struct cmek_watcher *w)
 	}
 	json = json_pack("{s:s, s:o, s:o, s:s, s:b, s:o}", "state", cmek_watch_state_name(w->watch.state), "since",
 			 time_json(w->since), "last_good", time_json(w->good), "action",
-			 cmek_watch_action_name(w->watch.policy.on[w->watch.state].action), "locked", w->locked_by_us,
+			 cmek_watch_action_name(cmek_watch_intent(&w->watch)), "locked", w->locked_by_us,
 			 "slots", slots);
 	(void)pthread_mutex_unlock(&w->lock);
 	return json;

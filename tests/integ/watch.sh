@@ -64,7 +64,7 @@ is .mount.state locked
 "$CTL" unlock "$mnt"
 is .mount.state unlocked
 
-say "a key store that is gone is no key that is gone"
+say "a key store that is gone, and comes back"
 mv "$T/keys/keys.json" "$T/keys/away"
 sleep 1
 mv "$T/keys/away" "$T/keys/keys.json"

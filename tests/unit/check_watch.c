@@ -101,13 +101,13 @@ START_TEST(test_lock_after_grace)
 	ck_assert(!cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(1020)));
 	ck_assert(cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(1030)));
 	ck_assert_int_eq(w.state, CMEK_WATCH_DISABLED);
-	ck_assert_int_eq(cmek_watch_due(&w, S(1329)), CMEK_WATCH_IGNORE);
-	ck_assert_int_eq(cmek_watch_due(&w, S(1330)), CMEK_WATCH_LOCK);
+	ck_assert_int_eq(cmek_watch_due(&w, S(1329), NULL), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(1330), NULL), CMEK_WATCH_LOCK);
 	ck_assert(!cmek_watch_answer(&w, CMEK_WATCH_HEALTHY, S(1340)));
-	ck_assert_int_eq(cmek_watch_due(&w, S(1341)), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(1341), NULL), CMEK_WATCH_IGNORE);
 	ck_assert(cmek_watch_answer(&w, CMEK_WATCH_HEALTHY, S(1350)));
 	ck_assert_int_eq(w.state, CMEK_WATCH_HEALTHY);
-	ck_assert_int_eq(cmek_watch_due(&w, S(9999)), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(9999), NULL), CMEK_WATCH_IGNORE);
 	ck_assert_uint_eq(w.good_ms, S(1350));
 }
 END_TEST
@@ -131,14 +131,46 @@ START_TEST(test_grace_goes_on)
 {
 	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1010));
 	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1020));
-	ck_assert_int_eq(cmek_watch_due(&w, S(100000)), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(100000), NULL), CMEK_WATCH_IGNORE);
 	cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(5000));
 	cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(5010));
-	ck_assert_int_eq(cmek_watch_due(&w, S(5020)), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(5020), NULL), CMEK_WATCH_IGNORE);
 	cmek_watch_answer(&w, CMEK_WATCH_PENDING_DELETION, S(5100));
 	cmek_watch_answer(&w, CMEK_WATCH_PENDING_DELETION, S(5110));
-	ck_assert_int_eq(cmek_watch_due(&w, S(5309)), CMEK_WATCH_IGNORE);
-	ck_assert_int_eq(cmek_watch_due(&w, S(5310)), CMEK_WATCH_LOCK);
+	ck_assert_int_eq(cmek_watch_due(&w, S(5309), NULL), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(5310), NULL), CMEK_WATCH_LOCK);
+}
+END_TEST
+
+/* What was told of the key is not untold by silence: grace goes on, whatever the policy for the silence is. */
+START_TEST(test_grace_goes_on_in_silence)
+{
+	enum cmek_watch_state why = CMEK_WATCH_HEALTHY;
+	uint64_t ms;
+
+	cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(1010));
+	cmek_watch_answer(&w, CMEK_WATCH_DISABLED, S(1020));
+	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1100));
+	ck_assert(cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1110)));
+	ck_assert_int_eq(w.state, CMEK_WATCH_UNREACHABLE);
+	ck_assert_int_eq(cmek_watch_intent(&w), CMEK_WATCH_LOCK);
+	ck_assert_int_eq(cmek_watch_due(&w, S(1319), NULL), CMEK_WATCH_IGNORE);
+	ms = cmek_watch_wait_ms(&w, S(1318), 500);
+	ck_assert_uint_eq(ms, S(2));
+	ck_assert_int_eq(cmek_watch_due(&w, S(1320), &why), CMEK_WATCH_LOCK);
+	ck_assert_int_eq(why, CMEK_WATCH_DISABLED);
+	/* told again: no new grace */
+	cmek_watch_answer(&w, CMEK_WATCH_DENIED, S(1400));
+	cmek_watch_answer(&w, CMEK_WATCH_DENIED, S(1410));
+	ck_assert_int_eq(cmek_watch_due(&w, S(1411), &why), CMEK_WATCH_LOCK);
+	ck_assert_int_eq(why, CMEK_WATCH_DENIED);
+	/* and with the key back it is over, silence or not */
+	cmek_watch_answer(&w, CMEK_WATCH_HEALTHY, S(1500));
+	cmek_watch_answer(&w, CMEK_WATCH_HEALTHY, S(1510));
+	cmek_watch_answer(&w, CMEK_WATCH_EXPIRED, S(1600));
+	cmek_watch_answer(&w, CMEK_WATCH_EXPIRED, S(1610));
+	ck_assert_int_eq(cmek_watch_due(&w, S(9999), NULL), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_intent(&w), CMEK_WATCH_IGNORE);
 }
 END_TEST
 
@@ -150,8 +182,8 @@ START_TEST(test_own_grace)
 	cmek_watch_init(&w, &policy, S(1000));
 	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1010));
 	cmek_watch_answer(&w, CMEK_WATCH_UNREACHABLE, S(1020));
-	ck_assert_int_eq(cmek_watch_due(&w, S(4619)), CMEK_WATCH_IGNORE);
-	ck_assert_int_eq(cmek_watch_due(&w, S(4620)), CMEK_WATCH_UNMOUNT);
+	ck_assert_int_eq(cmek_watch_due(&w, S(4619), NULL), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(4620), NULL), CMEK_WATCH_UNMOUNT);
 }
 END_TEST
 
@@ -191,6 +223,8 @@ START_TEST(test_kinds)
 		ck_assert_int_ne(cmek_watch_state_of((enum cmek_kind)kind), CMEK_WATCH_HEALTHY);
 	ck_assert_int_eq(cmek_watch_state_of(CMEK_E_KEY_DISABLED), CMEK_WATCH_DISABLED);
 	ck_assert_int_eq(cmek_watch_state_of(CMEK_E_SYSTEM), CMEK_WATCH_UNREACHABLE);
+	ck_assert(cmek_watch_unwrap_tells(CMEK_E_NOT_FOUND) && cmek_watch_unwrap_tells(CMEK_E_DENIED));
+	ck_assert(!cmek_watch_unwrap_tells(CMEK_E_UNREACHABLE) && !cmek_watch_unwrap_tells(CMEK_E_THROTTLED));
 	ck_assert_str_eq(cmek_watch_state_name(CMEK_WATCH_PENDING_DELETION), "pending-deletion");
 }
 END_TEST
@@ -206,6 +240,7 @@ int main(void)
 	tcase_add_test(tc, test_lock_after_grace);
 	tcase_add_test(tc, test_one_answer_is_none);
 	tcase_add_test(tc, test_grace_goes_on);
+	tcase_add_test(tc, test_grace_goes_on_in_silence);
 	tcase_add_test(tc, test_own_grace);
 	tcase_add_test(tc, test_waits);
 	tcase_add_test(tc, test_kinds);
