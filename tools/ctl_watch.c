@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +28,23 @@ static const char *text_of(const json_t *json, const char *name)
 	return text ? text : "";
 }
 
+/* With some keys gone and one left a volume is healthy, but there is less to fall back on. */
+static void say_watch(const struct cmek_tool *tool, const json_t *watch)
+{
+	const json_t *slots = json_object_get(watch, "slots"), *slot;
+	const char *state = text_of(watch, "state");
+	char degraded[64] = "";
+	size_t i, n_bad = 0;
+
+	json_array_foreach(slots, i, slot)
+		n_bad += strcmp(text_of(slot, "state"), "healthy") != 0;
+	if (strcmp(state, "healthy") == 0 && n_bad > 0)
+		(void)snprintf(degraded, sizeof(degraded), ", degraded (%zu of %zu slots would not open it)", n_bad,
+			       json_array_size(slots));
+	cmek_tool_say(tool, "key watch:   %s%s since %s, the last good answer %s; policy: %s", state, degraded,
+		      text_of(watch, "since"), text_of(watch, "last_good"), text_of(watch, "action"));
+}
+
 void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status)
 {
 	const json_t *content = json_object_get(status, "content");
@@ -43,8 +61,7 @@ void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status)
 	if (*text_of(status, "read_only_reason"))
 		cmek_tool_say(tool, "read-only:   %s", text_of(status, "read_only_reason"));
 	if (json_is_object(watch))
-		cmek_tool_say(tool, "key watch:   %s since %s, the last good answer %s; policy: %s", text_of(watch, "state"),
-			      text_of(watch, "since"), text_of(watch, "last_good"), text_of(watch, "action"));
+		say_watch(tool, watch);
 	cmek_tool_say(tool, "files:       %lld in use, %lld with changes that wait to be written (%lld bytes, %.1f s)",
 		      (long long)number_of(content, "files"), (long long)number_of(content, "waiting_files"),
 		      (long long)number_of(content, "waiting_bytes"), json_number_value(json_object_get(content, "oldest_s")));
