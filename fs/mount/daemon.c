@@ -322,10 +322,10 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	fd = *device_fd;
 	*device_fd = -1;
 	rc = cmek_session_new(fd, d->tree, d->content, &session_params, &d->session, err);
-	if (rc == 0 && !d->opts->watch.off)
-		rc = cmek_watcher_start(d, &d->watcher, err);
 	if (rc == 0)
 		rc = start_reencrypt(d, err);
+	if (rc == 0 && !d->opts->watch.off)
+		rc = cmek_watcher_start(d, &d->watcher, err);
 	if (rc == 0)
 		rc = serve_control(d, err);
 	return rc == 0 ? check_not_shredded(d, err) : rc;
@@ -338,9 +338,10 @@ static void *listen_to_supervisor(void *arg)
 	struct cmek_message msg;
 	int rc;
 
-	do {
-		rc = cmek_message_receive(d->supervisor, &msg, NULL);
-	} while (rc == 0 && msg.type != CMEK_MSG_STOP);
+	while ((rc = cmek_message_receive(d->supervisor, &msg, NULL)) == 0 && msg.type != CMEK_MSG_STOP) {
+		if (msg.type == CMEK_MSG_PING)
+			cmek_daemon_answer_ping(d);
+	}
 	if (atomic_load(&d->ending))
 		return NULL;
 	if (rc != 0)
@@ -361,6 +362,7 @@ static int serve(struct daemon *d, struct cmek_error *err)
 		return cmek_error_sys(err, rc, "starting a thread");
 	d->listening = true;
 	rc = cmek_session_run(d->session);
+	(void)cmek_message_tell(d->supervisor, CMEK_MSG_ENDING, NULL); /* if it is gone, it needs no news */
 	if (rc != 0)
 		return cmek_error_sys(err, -rc, "the FUSE connection");
 	return 0;
@@ -376,8 +378,10 @@ static int finish(struct daemon *d, struct cmek_error *err)
 		(void)shutdown(d->supervisor, SHUT_RD); /* wakes it; what we have to say can still be sent */
 		(void)pthread_join(d->listener, NULL);
 	}
-	cmek_watcher_stop(d->watcher);
+	/* Commands look at the watch, and some wait for the agent as the watch does. */
+	(void)shutdown(d->agent, SHUT_RDWR);
 	cmek_control_free(d->control);
+	cmek_watcher_stop(d->watcher);
 	cmek_reencrypt_free(d->reencrypt);
 	cmek_session_free(d->session);
 	rc = cmek_content_free(d->content);
@@ -433,7 +437,7 @@ int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int age
 			    .control_fd = -1, .since = (int64_t)time(NULL),
 			    .agent_lock = PTHREAD_MUTEX_INITIALIZER, .life_lock = PTHREAD_MUTEX_INITIALIZER,
 			    .state_lock = PTHREAD_MUTEX_INITIALIZER,
-			    .header_lock = PTHREAD_MUTEX_INITIALIZER,
+			    .header_lock = PTHREAD_MUTEX_INITIALIZER, .pulse_lock = PTHREAD_MUTEX_INITIALIZER,
 			    .notes = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER } };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	int device_fd = -1, rc, last;

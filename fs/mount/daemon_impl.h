@@ -89,6 +89,9 @@ struct daemon {
 	pthread_mutex_t header_lock;
 	struct cmek_volhdr_store *header; /* as it was at the mount; it has the store's lock */
 	uint64_t header_seen; /* the highest number of a header that was unlocked; tools can change it meanwhile */
+	/* pulse_lock: outside of state_lock and the locks of watch and re-encryption */
+	pthread_mutex_t pulse_lock;
+	char told_state[256]; /* what the supervisor knows */
 	struct cmek_slot renewed; /* under life_lock: what cmek_daemon_renew() is to write, wrapped == NULL: nothing */
 };
 
@@ -162,6 +165,11 @@ void cmek_event_unauthentic(struct daemon *d, uint64_t node, uint64_t offset, co
 int cmek_events_start(struct daemon *d, struct cmek_error *err);
 void cmek_events_stop(struct daemon *d); /* while there is a tree; not started: fine */
 
+/* pulse.c: tells the supervisor the state of the mount, if it has changed. Without life_lock's help; not under state_lock. */
+void cmek_daemon_tell_state(struct daemon *d);
+/* Answers whether requests are being dealt with. */
+void cmek_daemon_answer_ping(struct daemon *d);
+
 /* watcher.c: the thread of the key watch (so: after the last fork). Stop closes the conversation with the agent. */
 struct cmek_watcher;
 int cmek_watcher_start(struct daemon *d, struct cmek_watcher **ret_watcher, struct cmek_error *err);
@@ -169,6 +177,8 @@ void cmek_watcher_stop(struct cmek_watcher *w); /* NULL allowed */
 /* Somebody unlocked the volume: the keys are good as of now. NULL allowed. */
 void cmek_watcher_unlocked(struct cmek_watcher *w);
 json_t *cmek_watcher_json(struct cmek_watcher *w); /* of NULL: null */
+/* In few words, for people; "" when there is none, or no watch (NULL). */
+void cmek_watcher_problem(struct cmek_watcher *w, char *to, size_t size);
 /*
  * Sets keys of the policy, all or none: an object of texts, see cmek_watch_policy_set(); the keys are then asked about at
  * once. *ret_policy: as it is now. Kinds: usage; unsupported: there is no watch (NULL).

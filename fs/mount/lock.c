@@ -56,6 +56,7 @@ static void set_state(struct daemon *d, enum cmek_lock_state state, const char *
 	d->lock_since = (int64_t)time(NULL);
 	(void)snprintf(d->lock_reason, sizeof(d->lock_reason), "%s", reason);
 	(void)pthread_mutex_unlock(&d->state_lock);
+	cmek_daemon_tell_state(d);
 }
 
 static void set_refuses_writes(struct daemon *d, const char *reason)
@@ -63,6 +64,7 @@ static void set_refuses_writes(struct daemon *d, const char *reason)
 	(void)pthread_mutex_lock(&d->state_lock);
 	(void)snprintf(d->refuses_writes, sizeof(d->refuses_writes), "%s", reason);
 	(void)pthread_mutex_unlock(&d->state_lock);
+	cmek_daemon_tell_state(d);
 }
 
 /* False: the time was up before the kernel had given back everything. */

@@ -82,7 +82,7 @@ int cmek_message_receive(int sock, struct cmek_message *ret_msg, int *ret_fd)
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
 			memcpy(&fd, CMSG_DATA(c), sizeof(int));
 	}
-	if (n != (ssize_t)sizeof(msg) || msg.type < CMEK_MSG_UNLOCKED || msg.type > CMEK_MSG_UNMOUNT ||
+	if (n != (ssize_t)sizeof(msg) || msg.type < CMEK_MSG_UNLOCKED || msg.type >= CMEK_MSG_TYPES ||
 	    msg.error.kind >= CMEK_E_KIND_MAX) {
 		if (fd >= 0)
 			close(fd);

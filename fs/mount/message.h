@@ -22,12 +22,18 @@ enum cmek_message_type {
 	CMEK_MSG_FAILED,       /* daemon or supervisor: gave up; kind, err and text say why */
 	CMEK_MSG_STOP,         /* supervisor: commit everything and leave */
 	CMEK_MSG_UNMOUNT,      /* daemon: take the mount away; who has files open keeps it until they are closed */
+	CMEK_MSG_PING,         /* supervisor: are requests being dealt with? */
+	CMEK_MSG_PONG,         /* daemon: alive says it */
+	CMEK_MSG_STATE,        /* daemon: error.text has what is to be known of the mount, "" = nothing out of the ordinary */
+	CMEK_MSG_ENDING,       /* daemon: no more requests; what is left to be written is being written */
+	CMEK_MSG_TYPES,
 };
 
 struct cmek_message {
 	uint32_t type;
 	int32_t pid;       /* the sender */
 	int32_t read_only; /* UNLOCKED: the volume may only be mounted so */
+	int32_t alive;     /* PONG */
 	uint8_t volume[16]; /* UNLOCKED: its UUID */
 	char label[CMEK_LABEL_MAX + 1]; /* UNLOCKED: its label */
 	struct cmek_error error;

@@ -13,7 +13,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "fs/mount/notify.h"
+
+#define US_PER_MS 1000
 
 void cmek_notify(const char *fmt, ...)
 {
@@ -46,4 +49,24 @@ void cmek_notify(const char *fmt, ...)
 	(void)sendto(sock, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&addr,
 		     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
 	close(sock);
+}
+
+bool cmek_notify_wanted(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+
+	return path && *path;
+}
+
+uint64_t cmek_notify_watchdog_ms(void)
+{
+	const char *interval = getenv("WATCHDOG_USEC"), *whose = getenv("WATCHDOG_PID");
+	uint64_t us, pid;
+
+	if (!cmek_notify_wanted() || !interval || cmek_parse_u64(interval, INT64_MAX, &us) != 0 || us == 0)
+		return 0;
+	if (whose && (cmek_parse_u64(whose, INT32_MAX, &pid) != 0 ||
+		      ((pid_t)pid != getpid() && (pid_t)pid != getppid())))
+		return 0;
+	return us < US_PER_MS ? 1 : us / US_PER_MS;
 }

@@ -616,3 +616,19 @@ json_t *cmek_reencrypt_json(struct cmek_reencrypt *work)
 	(void)pthread_mutex_unlock(&work->lock);
 	return json;
 }
+
+int cmek_reencrypt_percent(struct cmek_reencrypt *work)
+{
+	const struct cmek_reencrypt_counts *counts;
+	int percent = -1;
+
+	if (!work)
+		return -1;
+	counts = &work->counts;
+	(void)pthread_mutex_lock(&work->lock);
+	if (work->state == RUNNING)
+		percent = counts->bytes_done >= counts->bytes_total ? counts->pass > 0 ? 100 : 0 :
+			  (int)((double)counts->bytes_done * 100 / (double)counts->bytes_total);
+	(void)pthread_mutex_unlock(&work->lock);
+	return percent;
+}

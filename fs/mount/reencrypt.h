@@ -58,6 +58,9 @@ int cmek_reencrypt_stop(struct cmek_reencrypt *work, struct cmek_error *err);
 /* What it does and has done (doc/control.md); NULL: no memory. work NULL: JSON null. */
 json_t *cmek_reencrypt_json(struct cmek_reencrypt *work);
 
+/* How much of a pass that is under way is done; -1: none is, or it is NULL. */
+int cmek_reencrypt_percent(struct cmek_reencrypt *work);
+
 /*
  * While the volume is locked, or its keys' state makes it read-only: returns when no key is in use any more, and none will
  * be until the release. NULL allowed.

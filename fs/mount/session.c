@@ -263,6 +263,11 @@ bool cmek_session_forget(struct cmek_session *session, unsigned timeout_ms)
 	return cmek_workers_forget(session->workers, timeout_ms);
 }
 
+bool cmek_session_alive(struct cmek_session *session)
+{
+	return cmek_workers_alive(session->workers);
+}
+
 void cmek_session_free(struct cmek_session *session)
 {
 	if (!session)

@@ -51,6 +51,9 @@ int cmek_session_invalidate(struct cmek_session *session, uint64_t node);
 /* No serving thread keeps anything of a request any more. False: one did not in timeout_ms. */
 bool cmek_session_forget(struct cmek_session *session, unsigned timeout_ms);
 
+/* Whether the kernel's requests are being dealt with, see cmek_workers_alive(). */
+bool cmek_session_alive(struct cmek_session *session);
+
 /* Closes the connection; after run. NULL allowed. */
 void cmek_session_free(struct cmek_session *session);
 

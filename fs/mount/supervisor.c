@@ -24,6 +24,7 @@
 #include "fs/mount/auditor.h"
 #include "fs/mount/confine.h"
 #include "fs/mount/daemon.h"
+#include "fs/mount/heartbeat.h"
 #include "fs/mount/message.h"
 #include "fs/mount/mountpoint.h"
 #include "fs/mount/notify.h"
@@ -60,6 +61,7 @@ struct supervisor {
 	char control_name[CMEK_CTLSOCK_NAME_MAX];
 	struct cmek_error error; /* the first that ends the mount */
 	char line[4096];         /* an unfinished line of log_pipe */
+	struct cmek_heartbeat heartbeat;
 	size_t line_len;
 };
 
@@ -352,9 +354,8 @@ static void get_ready(struct supervisor *s)
 			cmek_log(CMEK_LOG_WARNING, "the working directory stays in use");
 		(void)cmek_message_tell(s->ready, CMEK_MSG_UP, NULL); /* if nobody waits any more, the mount stands all the same */
 		close_fd(&s->ready);
-	} else {
-		cmek_notify("READY=1\nSTATUS=mounted on %s", s->opts->mountpoint);
 	}
+	cmek_heartbeat_start(&s->heartbeat, s->opts->foreground);
 	cmek_log(CMEK_LOG_NOTICE, "%s is mounted on %s", s->opts->store, s->opts->mountpoint);
 }
 
@@ -438,6 +439,12 @@ static void hear_daemon(struct supervisor *s)
 		get_ready(s);
 	else if (msg.type == CMEK_MSG_UNMOUNT && s->state == RUNNING && s->unmounter <= 0)
 		s->unmounter = cmek_mountpoint_unmount(&s->mount, CMEK_UNMOUNT_ORDERLY);
+	else if (msg.type == CMEK_MSG_PONG)
+		cmek_heartbeat_pong(&s->heartbeat, msg.alive != 0);
+	else if (msg.type == CMEK_MSG_STATE)
+		cmek_heartbeat_state(&s->heartbeat, msg.error.text);
+	else if (msg.type == CMEK_MSG_ENDING && s->state == RUNNING)
+		cmek_heartbeat_ending(&s->heartbeat);
 }
 
 static void start_unmounting(struct supervisor *s, int sig)
@@ -447,7 +454,7 @@ static void start_unmounting(struct supervisor *s, int sig)
 		return;
 	}
 	cmek_log(CMEK_LOG_NOTICE, "signal %d: writing everything back and unmounting %s", sig, s->opts->mountpoint);
-	cmek_notify("STOPPING=1\nSTATUS=writing everything back");
+	cmek_heartbeat_ending(&s->heartbeat);
 	s->state = STOPPING;
 	s->unmounter = cmek_mountpoint_unmount(&s->mount, CMEK_UNMOUNT_ORDERLY);
 	if (s->unmounter < 0) {
@@ -629,13 +636,16 @@ int cmek_supervisor_run(const struct cmek_mount_opts *opts, const struct cmek_km
 		protect_from_oom();
 	if (opts->unlocked_memory)
 		cmek_secret_allow_unlocked();
+	cmek_heartbeat_init(&s.heartbeat, opts->mountpoint);
 	rc = block_signals(&s);
 	if (rc == 0)
 		rc = fork_children(&s, kms);
 	if (rc != 0)
 		end_now(&s);
-	while (s.state != ENDED)
-		(void)step(&s, -1);
+	while (s.state != ENDED) {
+		(void)step(&s, cmek_heartbeat_wait_ms(&s.heartbeat));
+		cmek_heartbeat_ping(&s.heartbeat, s.daemon_socket);
+	}
 	clean_up(&s);
 
 	rc = cmek_error_is_set(&s.error) ? -s.error.err : 0;

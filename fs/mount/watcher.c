@@ -324,6 +324,7 @@ static void poll_once(struct cmek_watcher *w)
 		cmek_log_limited(&limit, CMEK_LOG_WARNING, "key watch: no key slot can be asked about: %s", err.text);
 	free(poll);
 	act(w);
+	cmek_daemon_tell_state(w->d);
 }
 
 /* Until the next question; true: the mount ends. */
@@ -440,6 +441,24 @@ json_t *cmek_watcher_json(struct cmek_watcher *w)
 	return json;
 }
 
+void cmek_watcher_problem(struct cmek_watcher *w, char *to, size_t size)
+{
+	size_t i;
+
+	*to = '\0';
+	if (!w)
+		return;
+	(void)pthread_mutex_lock(&w->lock);
+	if (w->watch.state != CMEK_WATCH_HEALTHY)
+		(void)snprintf(to, size, "degraded: the keys are %s", cmek_watch_state_name(w->watch.state));
+	for (i = 0; !*to && i < w->n_slots; i++) {
+		if (w->slots[i].state != CMEK_WATCH_HEALTHY)
+			(void)snprintf(to, size, "degraded: the key of slot %u is %s", w->slots[i].id,
+				       cmek_watch_state_name(w->slots[i].state));
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
 int cmek_watcher_start(struct daemon *d, struct cmek_watcher **ret_watcher, struct cmek_error *err)
 {
 	struct cmek_watcher *w = calloc(1, sizeof(*w));
@@ -456,14 +475,15 @@ int cmek_watcher_start(struct daemon *d, struct cmek_watcher **ret_watcher, stru
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&w->cond, &attr);
 	(void)pthread_condattr_destroy(&attr);
+	*ret_watcher = w; /* before there is a thread that may look there */
 	rc = pthread_create(&w->thread, NULL, watcher_main, w);
 	if (rc != 0) {
+		*ret_watcher = NULL;
 		(void)pthread_cond_destroy(&w->cond);
 		(void)pthread_mutex_destroy(&w->lock);
 		free(w);
 		return cmek_error_sys(err, rc, "starting the key watch");
 	}
-	*ret_watcher = w;
 	return 0;
 }
 

@@ -50,6 +50,7 @@ struct cmek_workers {
 	struct worker *parked; /* the last one parked is the first */
 	unsigned n_threads, n_reading, n_running;
 	unsigned round; /* of forgetting */
+	uint64_t n_served, n_served_seen; /* seen: when somebody asked last */
 	bool stopping;
 	int error;
 };
@@ -146,6 +147,7 @@ static void serve_one_locked(struct worker *worker)
 	fuse_session_process_buf(workers->fuse, &worker->buf);
 	workers->host.served(workers->host.arg);
 	(void)pthread_mutex_lock(&workers->lock);
+	workers->n_served++;
 }
 
 /*
@@ -274,6 +276,17 @@ bool cmek_workers_forget(struct cmek_workers *workers, unsigned timeout_ms)
 	}
 	(void)pthread_mutex_unlock(&workers->lock);
 	return behind == 0;
+}
+
+bool cmek_workers_alive(struct cmek_workers *workers)
+{
+	bool alive;
+
+	(void)pthread_mutex_lock(&workers->lock);
+	alive = workers->n_reading > 0 || workers->n_served != workers->n_served_seen;
+	workers->n_served_seen = workers->n_served;
+	(void)pthread_mutex_unlock(&workers->lock);
+	return alive;
 }
 
 int cmek_workers_run(struct cmek_workers *workers)

@@ -35,6 +35,12 @@ void cmek_workers_stop(struct cmek_workers *workers);
  */
 bool cmek_workers_forget(struct cmek_workers *workers, unsigned timeout_ms);
 
+/*
+ * Whether requests are being dealt with: a thread waits for one, or one has been served since this was asked last. From
+ * another thread; false while every thread there may be is busy with the same requests as then.
+ */
+bool cmek_workers_alive(struct cmek_workers *workers);
+
 /* After run. NULL allowed. */
 void cmek_workers_free(struct cmek_workers *workers);
 
