@@ -104,15 +104,43 @@ struct cache {
 	struct slots gcm, siv;
 	EVP_CIPHER_CTX *siv_work; /* empty between operations */
 	EVP_MD_CTX *md;
+	struct cmek_aead_counts counts;
 };
 
 static struct {
 	pthread_mutex_t lock;
 	struct cache *first;
+	struct cmek_aead_counts counts; /* of threads that have ended */
 	pthread_key_t key; /* its destructor frees a thread's cache */
 } caches = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static __thread struct cache *own_cache;
+
+static void add_counts(struct cmek_aead_counts *to, const struct cmek_aead_counts *more)
+{
+	int i;
+
+	for (i = 0; i < CMEK_AEADS; i++) {
+		to->of[i].seals += more->of[i].seals;
+		to->of[i].opens += more->of[i].opens;
+		to->of[i].sealed_bytes += more->of[i].sealed_bytes;
+		to->of[i].opened_bytes += more->of[i].opened_bytes;
+		to->of[i].failures += more->of[i].failures;
+	}
+}
+
+static void count_seal(struct cache *cache, int aead, size_t len)
+{
+	cache->counts.of[aead].seals++;
+	cache->counts.of[aead].sealed_bytes += len;
+}
+
+static void count_open(struct cache *cache, int aead, size_t len, int ret)
+{
+	cache->counts.of[aead].opens++;
+	cache->counts.of[aead].opened_bytes += len;
+	cache->counts.of[aead].failures += ret == -EBADMSG;
+}
 
 static void slots_done(struct slots *slots)
 {
@@ -147,6 +175,7 @@ static void thread_ended(void *arg)
 		caches.first = cache->next;
 	if (cache->next)
 		cache->next->prev = cache->prev;
+	add_counts(&caches.counts, &cache->counts);
 	pthread_mutex_unlock(&caches.lock);
 	cache_free(cache);
 }
@@ -262,6 +291,20 @@ void cmek_crypto_forget(uint64_t serial)
 	pthread_mutex_unlock(&caches.lock);
 }
 
+void cmek_crypto_counts(struct cmek_aead_counts *ret_counts)
+{
+	struct cache *cache;
+
+	pthread_mutex_lock(&caches.lock);
+	*ret_counts = caches.counts;
+	for (cache = caches.first; cache; cache = cache->next) {
+		pthread_mutex_lock(&cache->lock);
+		add_counts(ret_counts, &cache->counts);
+		pthread_mutex_unlock(&cache->lock);
+	}
+	pthread_mutex_unlock(&caches.lock);
+}
+
 /* The slot that holds this key, or the one that was not used for longest. */
 static struct slot *slot_for(struct slots *slots, uint64_t serial)
 {
@@ -356,6 +399,8 @@ int cmek_gcm_seal(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 		ret = failed(NULL, "AES-256-GCM");
 	if (ret)
 		slot_clear(slot);
+	else
+		count_seal(cache, CMEK_AEAD_GCM, len);
 out:
 	cache_leave(cache);
 	return ret;
@@ -391,6 +436,7 @@ int cmek_gcm_open(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 	}
 	if (ret)
 		cmek_wipe(out, len);
+	count_open(cache, CMEK_AEAD_GCM, len, ret);
 out:
 	cache_leave(cache);
 	return ret;
@@ -470,6 +516,8 @@ int cmek_siv_seal(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 		     EVP_CIPHER_CTX_ctrl(cache->siv_work, EVP_CTRL_AEAD_GET_TAG, CMEK_SIV_LEN, v) != 1))
 		ret = failed(NULL, "AES-256-SIV");
 	siv_end(cache);
+	if (!ret)
+		count_seal(cache, CMEK_AEAD_SIV, len);
 	cache_leave(cache);
 	return ret;
 }
@@ -501,6 +549,7 @@ int cmek_siv_open(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 	if (ret)
 		cmek_wipe(out, len);
 	siv_end(cache);
+	count_open(cache, CMEK_AEAD_SIV, len, ret);
 	cache_leave(cache);
 	return ret;
 }

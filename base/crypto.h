@@ -76,6 +76,18 @@ int cmek_rs256_sign(const struct cmek_secret *pem, const void *data, size_t len,
 int cmek_ed25519_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_ED25519_SIG_LEN],
 		      uint8_t ret_public[CMEK_ED25519_PUBLIC_LEN], struct cmek_error *err);
 
+/*
+ * What all threads have sealed and opened since the process began: calls, bytes of text, and openings that did not
+ * authenticate. Thread-safe.
+ */
+enum { CMEK_AEAD_GCM, CMEK_AEAD_SIV, CMEK_AEADS };
+struct cmek_aead_counts {
+	struct {
+		uint64_t seals, opens, sealed_bytes, opened_bytes, failures;
+	} of[CMEK_AEADS];
+};
+void cmek_crypto_counts(struct cmek_aead_counts *ret_counts);
+
 /* Random bytes from the system; aborts if there are none (no caller could go on safely). */
 void cmek_random(void *buf, size_t n);
 /* Constant-time comparison: 1 when equal. */

@@ -79,7 +79,7 @@ static int seal_page(struct cmek_ofile *file, const uint8_t *entries, struct cme
 
 	trailer->plain_bytes = cmek_group_plain_len(file->content->params.block_size, file->size, trailer->group);
 	memcpy(trailer->mount_id, file->content->mount_id, sizeof(trailer->mount_id));
-	r = cmek_ofile_seal_key(file, 1, &right, &key);
+	r = cmek_ofile_seal_key(file, 1, CMEK_MAP_BYTES, &right, &key);
 	if (r == 0)
 		r = cmek_map_seal(key, &right, file->file_id, entries, trailer, page);
 	cmek_secret_free(key);

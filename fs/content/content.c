@@ -230,6 +230,11 @@ void cmek_content_status(struct cmek_content *content, struct cmek_content_statu
 					      .has_journal = content->journal != NULL };
 	struct cmek_journal_status journal;
 
+	status.read_bytes = content->read_bytes;
+	status.written_bytes = content->written_bytes;
+	status.map_hits = content->group_hits;
+	status.map_misses = content->group_misses;
+	cmek_key_cache_counts(content->keys, &status.key_hits, &status.key_misses);
 	(void)pthread_mutex_lock(&content->files_lock);
 	status.files = content->n_files;
 	status.waiting_files = content->n_queued;
@@ -246,6 +251,7 @@ void cmek_content_status(struct cmek_content *content, struct cmek_content_statu
 		status.journal_appends = journal.appends;
 		status.journal_flushes = journal.flushes;
 		status.journal_checkpoints = journal.checkpoints;
+		status.journal_appended_bytes = journal.appended_bytes;
 		status.journal_error = journal.error;
 	}
 	*ret_status = status;

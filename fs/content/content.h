@@ -82,11 +82,15 @@ struct cmek_content_status {
 	uint64_t waiting_bytes;    /* held in memory for that */
 	uint64_t oldest_ms;        /* how long the oldest of those has waited; 0 = none */
 	uint64_t map_pages;        /* decoded, in memory */
+	/* since the mount: */
+	uint64_t read_bytes, written_bytes; /* of users */
+	uint64_t map_hits, map_misses;      /* map pages that were in memory, or had to be read */
+	uint64_t key_hits, key_misses;      /* content keys that were in memory, or had to be derived */
 	bool has_journal;
 	uint64_t journal_length_bytes, journal_used_bytes;
 	uint64_t journal_records;  /* that a replay would read */
 	uint64_t journal_oldest_ms; /* how long the oldest of those has been there; 0 = none */
-	uint64_t journal_appends, journal_flushes, journal_checkpoints;
+	uint64_t journal_appends, journal_flushes, journal_checkpoints, journal_appended_bytes;
 	int journal_error;         /* -errno; after one nothing is appended any more */
 };
 void cmek_content_status(struct cmek_content *content, struct cmek_content_status *ret_status);

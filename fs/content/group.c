@@ -115,6 +115,7 @@ static struct cmek_group *find_or_insert(struct cmek_ofile *file, uint64_t index
 	struct cmek_group *evicted = NULL, *group, *made;
 
 	group = cmek_group_peek(file, index);
+	atomic_fetch_add_explicit(group != NULL ? &content->group_hits : &content->group_misses, 1, memory_order_relaxed);
 	if (group != NULL)
 		return group;
 	made = calloc(1, sizeof(*made));
@@ -196,7 +197,7 @@ static int shorten_tail(struct cmek_group *group, uint32_t sealed_bytes, uint32_
 	held->len = len;
 	r = cmek_block_read_locked(group, block, sealed_len, scratch->plain);
 	if (r == 0)
-		r = cmek_ofile_seal_key(file, 1, &right, &key);
+		r = cmek_ofile_seal_key(file, 1, len, &right, &key);
 	if (r == 0)
 		r = cmek_block_seal(key, &right, 0, block, scratch->plain, len, held->data, cmek_group_entry(group, i));
 	cmek_wipe(scratch->plain, sealed_len);

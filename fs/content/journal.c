@@ -262,6 +262,7 @@ static void lead_locked(struct cmek_journal *j)
 		r = add_record_locked(j, sections, n, images, (int)n, off, n, &seq);
 		j->counters.flushes++;
 		j->counters.appends += n;
+		j->counters.appended_bytes += bytes;
 	}
 	for (request = batch; request != NULL; request = request->next) {
 		if (r == 0 && request->ends != NULL)

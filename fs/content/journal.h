@@ -132,6 +132,7 @@ int cmek_handle_of(int fd, struct cmek_file_handle *ret_handle);
 struct cmek_journal_status {
 	uint64_t length_bytes, used_bytes;
 	uint64_t records, appends, flushes, checkpoints;
+	uint64_t appended_bytes; /* by appends */
 	uint64_t oldest_ms; /* age of the oldest record, 0 = there is none */
 	int error;
 };

@@ -68,6 +68,8 @@ static int seal(struct cmek_keyring *ring, const struct cmek_seal_right *right, 
 	cmek_keyring_nonce(CMEK_DOMAIN_JOURNAL, right->first, nonce);
 	r = cmek_gcm_seal(key, CMEK_KEY_JOURNAL, nonce, aad, n_aad, meta, len, meta, tag);
 	cmek_secret_free(key);
+	if (r == 0)
+		cmek_keyring_count_sealed(ring, right->dek, len);
 	return r;
 }
 

@@ -26,6 +26,7 @@ struct cmek_key_cache {
 	struct cmek_keyring *ring;
 	pthread_mutex_t lock; /* guards all below */
 	uint64_t clock;
+	uint64_t hits, misses;
 	size_t n_sets;
 	struct slot *slots; /* n_sets * WAYS */
 };
@@ -100,6 +101,8 @@ int cmek_key_cache_get(struct cmek_key_cache *cache, uint16_t dek, const uint8_t
 
 	(void)pthread_mutex_lock(&cache->lock);
 	key = find_locked(cache, dek, salt, file_id);
+	cache->hits += key != NULL;
+	cache->misses += key == NULL;
 	(void)pthread_mutex_unlock(&cache->lock);
 	if (key != NULL) {
 		*ret_key = key;
@@ -133,4 +136,12 @@ int cmek_key_cache_get(struct cmek_key_cache *cache, uint16_t dek, const uint8_t
 	cmek_secret_free(old);
 	*ret_key = key;
 	return 0;
+}
+
+void cmek_key_cache_counts(struct cmek_key_cache *cache, uint64_t *ret_hits, uint64_t *ret_misses)
+{
+	(void)pthread_mutex_lock(&cache->lock);
+	*ret_hits = cache->hits;
+	*ret_misses = cache->misses;
+	(void)pthread_mutex_unlock(&cache->lock);
 }

@@ -325,11 +325,13 @@ int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool tr
 	return 0;
 }
 
-int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, struct cmek_seal_right *ret_right,
+int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, uint64_t bytes, struct cmek_seal_right *ret_right,
 			struct cmek_secret **ret_key)
 {
 	int r = cmek_keyring_seal_right(file->content->ring, n, ret_right);
 
+	if (r == 0)
+		cmek_keyring_count_sealed(file->content->ring, ret_right->dek, bytes);
 	return r < 0 ? r : cmek_key_cache_get(file->content->keys, ret_right->dek, ret_right->salt, file->file_id, ret_key);
 }
 

@@ -150,6 +150,9 @@ struct cmek_content {
 	atomic_uint_fast64_t space_until_ms; /* up to then the store counts as far from full; monotonic */
 	/* held everywhere */
 	atomic_uint_fast64_t held_bytes, held_version;
+	/* since the mount */
+	atomic_uint_fast64_t read_bytes, written_bytes; /* of users */
+	atomic_uint_fast64_t group_hits, group_misses;
 };
 
 /* Per-thread buffers: ciphertext of one write, plaintext of one block (wiped after use). */
@@ -193,8 +196,11 @@ void cmek_ofile_touch(struct cmek_ofile *file);
 /* Size changed; file.lock held exclusively. */
 void cmek_ofile_set_size_locked(struct cmek_ofile *file, uint64_t size);
 
-/* The right to seal n times, and the file's content key for it (freed by the caller). Errors of keyring and key cache. */
-int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, struct cmek_seal_right *ret_right,
+/*
+ * The right to seal n times, bytes in all at the most, and the file's content key for it (freed by the caller). Errors of
+ * keyring and key cache.
+ */
+int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, uint64_t bytes, struct cmek_seal_right *ret_right,
 			struct cmek_secret **ret_key);
 /*
  * Reads and opens the stored page of a group; any of ret_entries' bytes may be written on failure. With file.has_id it

@@ -201,5 +201,7 @@ ssize_t cmek_content_read(struct cmek_ofile *file, void *buf, size_t len, uint64
 		pos = group_end;
 	}
 	(void)pthread_rwlock_unlock(&file->lock);
+	if (r == 0)
+		atomic_fetch_add_explicit(&file->content->read_bytes, end - off, memory_order_relaxed);
 	return r < 0 ? r : (ssize_t)(end - off);
 }

@@ -89,7 +89,7 @@ static int move_group_locked(struct cmek_group *group, struct cmek_reencrypt_ste
 		return 0;
 	r = cmek_content_check_write(file, file->size);
 	if (r == 0 && n > 0)
-		r = cmek_ofile_seal_key(file, n, &right, &key);
+		r = cmek_ofile_seal_key(file, n, (uint64_t)n * file->content->params.block_size, &right, &key);
 	for (i = 0; r == 0 && n > 0 && i < CMEK_GROUP_BLOCKS; i++)
 		if (old[i / 64] >> (i % 64) & 1)
 			r = move_block_locked(group, i, &right, nth++, key, step);

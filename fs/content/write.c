@@ -102,7 +102,7 @@ static int write_whole(struct span *span, struct cmek_group *group, uint64_t blo
 
 	if (scratch == NULL)
 		return -ENOMEM;
-	r = cmek_ofile_seal_key(file, n, &right, &key);
+	r = cmek_ofile_seal_key(file, n, bytes, &right, &key);
 	for (k = 0; r == 0 && k < n; k++) {
 		uint32_t len = bytes - done < block_size ? (uint32_t)(bytes - done) : block_size;
 
@@ -136,7 +136,7 @@ static int write_part(struct span *span, struct cmek_group *group, uint64_t bloc
 	(void)pthread_rwlock_wrlock(&group->lock);
 	r = cmek_block_read_locked(group, block, block_len, scratch->plain);
 	if (r == 0)
-		r = cmek_ofile_seal_key(file, 1, &right, &key);
+		r = cmek_ofile_seal_key(file, 1, block_len, &right, &key);
 	if (r == 0) {
 		if (span->data != NULL)
 			memcpy(scratch->plain + from, span->data, len);
@@ -460,6 +460,8 @@ static int write_data(struct cmek_ofile *file, const void *buf, size_t len, uint
 
 	old_size = file->size;
 	r = write_unlocked(&span);
+	if (r == 0)
+		atomic_fetch_add_explicit(&file->content->written_bytes, len, memory_order_relaxed);
 	if (r == 0 && touch)
 		cmek_ofile_touch(file);
 	else if (r < 0 && old_size < off + len && file->size == off + len)

@@ -87,13 +87,19 @@ static const struct row {
 	{ "content", "waiting_bytes", "cmekfs_waiting_bytes", "gauge", "Memory that changes take which are in memory only." },
 	{ "content", "oldest_s", "cmekfs_waiting_oldest_seconds", "gauge", "How long the oldest of them has waited." },
 	{ "content", "map_pages", "cmekfs_map_pages", "gauge", "Decoded map pages in memory." },
+	{ "content", "read_bytes", "cmekfs_read_bytes_total", "counter", "Contents of files that were read, not counting what the kernel had in its cache." },
+	{ "content", "written_bytes", "cmekfs_written_bytes_total", "counter", "Contents of files that were written." },
 	{ "journal", "length_bytes", "cmekfs_journal_size_bytes", "gauge", "Size of the journal." },
 	{ "journal", "used_bytes", "cmekfs_journal_used_bytes", "gauge", "What a replay of the journal would read." },
 	{ "journal", "records", "cmekfs_journal_records", "gauge", "Records that a replay of the journal would read." },
 	{ "journal", "oldest_s", "cmekfs_journal_oldest_seconds", "gauge", "Age of the oldest of them." },
 	{ "journal", "appends", "cmekfs_journal_appends_total", "counter", "Files whose changes were put into the journal." },
-	{ "journal", "flushes", "cmekfs_journal_flushes_total", "counter", "Flushes of the journal." },
+	{ "journal", "flushes", "cmekfs_journal_flushes_total", "counter", "Commits: flushes of the journal, each of one record." },
+	{ "journal", "appended_bytes", "cmekfs_journal_appended_bytes_total", "counter", "Bytes of the records that have these." },
 	{ "journal", "checkpoints", "cmekfs_journal_checkpoints_total", "counter", "Times that the journal was emptied." },
+	{ "reencrypt", "bytes_total", "cmekfs_reencrypt_bytes", "gauge", "Contents that re-encryption has to look at." },
+	{ "reencrypt", "bytes_done", "cmekfs_reencrypt_done_bytes", "gauge", "Contents that its pass has looked at." },
+	{ "reencrypt", "bytes_moved", "cmekfs_reencrypt_moved_bytes_total", "counter", "Contents that it has moved to the active data key." },
 	{ "process", "resident_bytes", "cmekfs_process_resident_memory_bytes", "gauge", "Memory of the storage daemon." },
 	{ "process", "cpu_s", "cmekfs_process_cpu_seconds_total", "counter", "Processor time of the storage daemon." },
 };
@@ -189,6 +195,79 @@ static void tell_watch(const struct text *t, const json_t *watch, int64_t now)
 
 /* ---- counters ---- */
 
+/* One counter for two things that are kept in memory. */
+static void tell_caches(const struct text *t, const json_t *content)
+{
+	static const struct {
+		const char *name, *hits, *misses;
+	} caches[] = { { "map_page", "map_page_hits", "map_page_misses" }, { "content_key", "key_hits", "key_misses" } };
+	size_t i;
+
+	if (!json_is_object(content))
+		return;
+	head(t, "cmekfs_cache_hits_total", "counter", "What was wanted and in memory.");
+	for (i = 0; i < sizeof(caches) / sizeof(caches[0]); i++)
+		sample(t, "cmekfs_cache_hits_total", "", ONE_LABEL("cache", caches[i].name),
+		       json_number_value(json_object_get(content, caches[i].hits)));
+	head(t, "cmekfs_cache_misses_total", "counter", "What was wanted and had to be read, or derived.");
+	for (i = 0; i < sizeof(caches) / sizeof(caches[0]); i++)
+		sample(t, "cmekfs_cache_misses_total", "", ONE_LABEL("cache", caches[i].name),
+		       json_number_value(json_object_get(content, caches[i].misses)));
+}
+
+/* The same two numbers, of sealing and of opening, for each cipher. */
+static void tell_aead(const struct text *t, const json_t *crypto, const char *name, const char *help, const char *seal,
+		      const char *open)
+{
+	const json_t *of;
+	const char *cipher;
+
+	head(t, name, "counter", help);
+	/* The cast is jansson's: its iterators are not const. */
+	json_object_foreach((json_t *)crypto, cipher, of) {
+		sample(t, name, "", TWO_LABELS("cipher", cipher, "op", "seal"), json_number_value(json_object_get(of, seal)));
+		sample(t, name, "", TWO_LABELS("cipher", cipher, "op", "open"), json_number_value(json_object_get(of, open)));
+	}
+}
+
+static void tell_crypto(const struct text *t, const json_t *crypto, const json_t *deks)
+{
+	const json_t *of;
+	const char *cipher;
+	char number[24];
+	size_t i;
+
+	if (!json_is_object(crypto))
+		return;
+	tell_aead(t, crypto, "cmekfs_aead_calls_total", "Calls of a cipher: gcm for contents, map pages, journal and attributes, siv for names.", "seals", "opens");
+	tell_aead(t, crypto, "cmekfs_aead_bytes_total", "Bytes of text in these calls.", "sealed_bytes", "opened_bytes");
+	head(t, "cmekfs_aead_failures_total", "counter", "Openings that did not authenticate.");
+	json_object_foreach((json_t *)crypto, cipher, of)
+		sample(t, "cmekfs_aead_failures_total", "", ONE_LABEL("cipher", cipher),
+		       json_number_value(json_object_get(of, "failures")));
+	if (json_array_size(deks) == 0)
+		return;
+	head(t, "cmekfs_dek_sealed_bytes_total", "counter", "Bytes that were encrypted under each data key since the mount.");
+	json_array_foreach(deks, i, of) {
+		(void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(json_object_get(of, "id")));
+		sample(t, "cmekfs_dek_sealed_bytes_total", "", ONE_LABEL("dek", number),
+		       json_number_value(json_object_get(of, "sealed_bytes")));
+	}
+}
+
+static void tell_reencrypt(const struct text *t, const json_t *reencrypt)
+{
+	static const char *const states[] = { "idle", "running", "paused", "done", "incomplete", "failed" };
+	size_t i;
+
+	if (!json_is_object(reencrypt))
+		return;
+	head(t, "cmekfs_reencrypt_state", "gauge", "1 for the state that re-encryption is in, else 0.");
+	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		sample(t, "cmekfs_reencrypt_state", "", ONE_LABEL("state", states[i]),
+		       strcmp(text_of(reencrypt, "state"), states[i]) == 0);
+}
+
 static void tell_durations(const struct text *t, const struct cmek_gate *gate)
 {
 	struct cmek_gate_op op;
@@ -267,6 +346,9 @@ int cmek_metrics_text(const json_t *status, const struct cmek_gate *gate, const 
 		return -ENOMEM;
 	tell_mount(&t, status);
 	tell_rows(&t, status);
+	tell_caches(&t, json_object_get(status, "content"));
+	tell_crypto(&t, json_object_get(status, "crypto"), json_object_get(json_object_get(status, "volume"), "deks"));
+	tell_reencrypt(&t, json_object_get(status, "reencrypt"));
 	tell_watch(&t, json_object_get(status, "watch"), now);
 	tell_requests(&t, gate);
 	tell_kms(&t, counts);

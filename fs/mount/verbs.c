@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "base/text.h"
 #include "fs/mount/daemon_impl.h"
 #include "fs/mount/metrics.h"
@@ -40,7 +41,7 @@ static json_t *slots_json(const struct cmek_volhdr *hdr)
 	return slots;
 }
 
-static json_t *deks_json(const struct cmek_volhdr *hdr)
+static json_t *deks_json(const struct cmek_volhdr *hdr, const struct cmek_keyring *ring)
 {
 	json_t *deks = json_array();
 	size_t i;
@@ -48,12 +49,14 @@ static json_t *deks_json(const struct cmek_volhdr *hdr)
 	for (i = 0; i < hdr->n_deks; i++) {
 		const struct cmek_dek_entry *dek = &hdr->deks[i];
 
-		json_array_append_new(deks, json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "id", (int)dek->id, "state",
+		json_array_append_new(deks, json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:I}", "id", (int)dek->id, "state",
 						      cmek_dek_state_name(dek->state), "created", time_json(dek->created),
 						      "retired", dek->retired ? time_json(dek->retired) : json_null(),
 						      "destroy_after",
 						      dek->destroy_after ? time_json(dek->destroy_after) : json_null(),
-						      "destroyed", dek->destroyed ? time_json(dek->destroyed) : json_null()));
+						      "destroyed", dek->destroyed ? time_json(dek->destroyed) : json_null(),
+						      "sealed_bytes",
+						      (json_int_t)cmek_keyring_sealed_bytes(ring, dek->id)));
 	}
 	return deks;
 }
@@ -69,28 +72,33 @@ static json_t *header_json(struct daemon *d)
 	cmek_uuid_encode(hdr->uuid, uuid);
 	json = json_pack("{s:s, s:s, s:i, s:I, s:o, s:o}", "uuid", uuid, "label", hdr->label, "block_size",
 			 (int)hdr->block_size, "sequence", (json_int_t)hdr->sequence, "slots", slots_json(hdr), "deks",
-			 deks_json(hdr));
+			 deks_json(hdr, d->ring));
 	(void)pthread_mutex_unlock(&d->header_lock);
 	return json;
 }
 
 static json_t *content_json(const struct cmek_content_status *status)
 {
-	return json_pack("{s:I, s:I, s:I, s:f, s:I}", "files", (json_int_t)status->files, "waiting_files",
+	return json_pack("{s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)status->files, "waiting_files",
 			 (json_int_t)status->waiting_files, "waiting_bytes", (json_int_t)status->waiting_bytes,
-			 "oldest_s", (double)status->oldest_ms / 1000, "map_pages", (json_int_t)status->map_pages);
+			 "oldest_s", (double)status->oldest_ms / 1000, "map_pages", (json_int_t)status->map_pages,
+			 "read_bytes", (json_int_t)status->read_bytes, "written_bytes",
+			 (json_int_t)status->written_bytes, "map_page_hits", (json_int_t)status->map_hits,
+			 "map_page_misses", (json_int_t)status->map_misses, "key_hits", (json_int_t)status->key_hits,
+			 "key_misses", (json_int_t)status->key_misses);
 }
 
 static json_t *journal_json(const struct cmek_content_status *status)
 {
 	if (!status->has_journal)
 		return json_null();
-	return json_pack("{s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:s?}", "length_bytes",
+	return json_pack("{s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:s?}", "length_bytes",
 			 (json_int_t)status->journal_length_bytes, "used_bytes", (json_int_t)status->journal_used_bytes,
 			 "records", (json_int_t)status->journal_records, "oldest_s",
 			 (double)status->journal_oldest_ms / 1000, "appends", (json_int_t)status->journal_appends,
 			 "flushes", (json_int_t)status->journal_flushes, "checkpoints",
-			 (json_int_t)status->journal_checkpoints, "error",
+			 (json_int_t)status->journal_checkpoints, "appended_bytes",
+			 (json_int_t)status->journal_appended_bytes, "error",
 			 status->journal_error ? strerror(-status->journal_error) : NULL);
 }
 
@@ -107,6 +115,24 @@ static json_t *requests_json(struct daemon *d)
 								     (json_int_t)op.failed, "seconds",
 								     (double)op.total_ns / 1e9));
 	}
+	return json;
+}
+
+/* Calls of each cipher, as {"gcm": {"seals": ...}, "siv": ...}. */
+static json_t *crypto_json(void)
+{
+	static const char *const names[CMEK_AEADS] = { [CMEK_AEAD_GCM] = "gcm", [CMEK_AEAD_SIV] = "siv" };
+	struct cmek_aead_counts counts;
+	json_t *json = json_object();
+	int i;
+
+	cmek_crypto_counts(&counts);
+	for (i = 0; i < CMEK_AEADS; i++)
+		json_object_set_new(json, names[i], json_pack("{s:I, s:I, s:I, s:I, s:I}",
+			"seals", (json_int_t)counts.of[i].seals, "opens", (json_int_t)counts.of[i].opens,
+			"sealed_bytes", (json_int_t)counts.of[i].sealed_bytes,
+			"opened_bytes", (json_int_t)counts.of[i].opened_bytes,
+			"failures", (json_int_t)counts.of[i].failures));
 	return json;
 }
 
@@ -162,6 +188,8 @@ static json_t *status_json(struct daemon *d)
 			 "requests", requests_json(d), "process", process_json());
 	if (json) {
 		add_state(d, json);
+		json_object_set_new(json, "crypto", crypto_json());
+		json_object_set_new(json, "reencrypt", cmek_reencrypt_json(d->reencrypt));
 		json_object_set_new(json, "watch", cmek_watcher_json(d->watcher));
 	}
 	return json;

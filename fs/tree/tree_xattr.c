@@ -250,6 +250,8 @@ static int set_sealed(struct cmek_tree *tree, int fd, const char *name, const vo
 	if (r == 0)
 		r = cmek_xattr_seal(key, &right, stored, name, value, size, data);
 	if (r == 0)
+		cmek_keyring_count_sealed(tree->ring, right.dek, stored_len);
+	if (r == 0)
 		r = cmek_store_setxattr(fd, stored, data, stored_len, old ? 0 : flags);
 	if (r == 0 && old)
 		r = for_each_old(tree, fd, name, remove_old, &removed);
@@ -418,6 +420,8 @@ static int move_one(struct cmek_tree *tree, int fd, const char *stored)
 		sealed = malloc(len); /* as long as it was */
 		r = sealed ? cmek_xattr_seal(key, &right, active, name, value, value_len, sealed) : -ENOMEM;
 	}
+	if (r == 0)
+		cmek_keyring_count_sealed(tree->ring, right.dek, len);
 	if (r == 0)
 		r = cmek_store_setxattr(fd, active, sealed, len, XATTR_CREATE);
 	if (r == 0 || r == -EEXIST)

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -44,7 +45,14 @@ struct session {
 	uint8_t salt[CMEK_SALT_LEN];
 };
 
+/* Without the lock: id goes from 0 to a DEK's, once. */
+struct dek_use {
+	atomic_uint_fast16_t id;
+	atomic_uint_fast64_t bytes;
+};
+
 struct cmek_keyring {
+	struct dek_use uses[CMEK_DEK_USES_MAX];
 	uint8_t volume[16];
 	struct cmek_secret *kek;
 	struct cmek_secret *wrap_key;
@@ -524,6 +532,32 @@ int cmek_keyring_seal_right(struct cmek_keyring *ring, uint32_t n, struct cmek_s
 out:
 	pthread_mutex_unlock(&ring->lock);
 	return ret;
+}
+
+void cmek_keyring_count_sealed(struct cmek_keyring *ring, uint16_t dek, uint64_t bytes)
+{
+	uint_fast16_t id;
+	size_t i;
+
+	for (i = 0; i < CMEK_DEK_USES_MAX; i++) {
+		id = atomic_load_explicit(&ring->uses[i].id, memory_order_relaxed);
+		if (id == 0 && atomic_compare_exchange_strong(&ring->uses[i].id, &id, dek))
+			id = dek;
+		if (id != dek)
+			continue;
+		atomic_fetch_add_explicit(&ring->uses[i].bytes, bytes, memory_order_relaxed);
+		return;
+	}
+}
+
+uint64_t cmek_keyring_sealed_bytes(const struct cmek_keyring *ring, uint16_t dek)
+{
+	size_t i;
+
+	for (i = 0; i < CMEK_DEK_USES_MAX; i++)
+		if (atomic_load(&ring->uses[i].id) == dek)
+			return atomic_load(&ring->uses[i].bytes);
+	return 0;
 }
 
 void cmek_keyring_new_session(struct cmek_keyring *ring)

@@ -94,6 +94,13 @@ struct cmek_seal_right {
 	uint64_t epoch; /* changes when dek or salt does: callers cache derived keys by it. Never 0. */
 };
 int cmek_keyring_seal_right(struct cmek_keyring *ring, uint32_t n, struct cmek_seal_right *ret_right);
+/*
+ * So many bytes of text are sealed by such a right under this DEK: counted since the ring was made, over locking and
+ * unlocking, for the first CMEK_DEK_USES_MAX DEKs that are used. cmek_keyring_sealed_bytes(): 0 for all others.
+ */
+#define CMEK_DEK_USES_MAX 64
+void cmek_keyring_count_sealed(struct cmek_keyring *ring, uint16_t dek, uint64_t bytes);
+uint64_t cmek_keyring_sealed_bytes(const struct cmek_keyring *ring, uint16_t dek);
 /* The next seal draws a new salt: after a replay, an unlock, a thaw. */
 void cmek_keyring_new_session(struct cmek_keyring *ring);
 /* For tests: as if `seconds` had passed and `seals` had been given out since the salt was drawn. */

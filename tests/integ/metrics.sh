@@ -56,6 +56,30 @@ positive cmekfs_journal_size_bytes
 positive cmekfs_request_duration_seconds_count op=lookup
 positive cmekfs_request_errors_total op=rmdir
 positive cmekfs_kms_calls_total call=unwrap outcome=ok
+dd if="$mnt/file" of=/dev/null iflag=direct status=none
+ls "$mnt" >/dev/null
+sync "$mnt/file"
+positive cmekfs_written_bytes_total
+positive cmekfs_read_bytes_total
+for cache in map_page content_key; do
+	positive cmekfs_cache_hits_total cache=$cache
+	positive cmekfs_cache_misses_total cache=$cache
+done
+for op in seal open; do
+	for cipher in gcm siv; do
+		positive cmekfs_aead_calls_total cipher=$cipher op=$op
+		positive cmekfs_aead_bytes_total cipher=$cipher op=$op
+	done
+done
+equals 0 cmekfs_aead_failures_total cipher=gcm
+positive cmekfs_dek_sealed_bytes_total dek=1
+positive cmekfs_journal_flushes_total
+positive cmekfs_journal_appended_bytes_total
+equals 1 cmekfs_reencrypt_state state=idle
+equals 0 cmekfs_reencrypt_moved_bytes_total
+exec 6<"$mnt/file"
+positive cmekfs_open_files
+exec 6<&-
 positive cmekfs_process_resident_memory_bytes
 [ "$(value cmekfs_mount_start_time_seconds)" -le "$(date +%s)" ]
 [ "$(value cmekfs_key_last_good_timestamp_seconds)" -le "$(date +%s)" ]

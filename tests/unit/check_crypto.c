@@ -541,6 +541,44 @@ START_TEST(random_and_equal)
 }
 END_TEST
 
+static void *seal_once(void *arg)
+{
+	uint8_t nonce[CMEK_NONCE_LEN] = { 0 }, text[100] = { 0 }, tag[CMEK_TAG_LEN];
+
+	ck_assert_int_eq(cmek_gcm_seal(arg, CMEK_KEY_CONTENT, nonce, NULL, 0, text, sizeof(text), text, tag), 0);
+	return NULL;
+}
+
+/* Also what a thread did that has ended, and what did not authenticate. */
+START_TEST(counts)
+{
+	uint8_t nonce[CMEK_NONCE_LEN] = { 0 }, text[50] = { 0 }, tag[CMEK_TAG_LEN] = { 0 }, siv[CMEK_SIV_LEN + 10];
+	struct cmek_aead_counts before, after;
+	struct cmek_secret *key = NULL, *siv_key = NULL;
+	pthread_t thread;
+
+	ck_assert_int_eq(cmek_secret_new_random(CMEK_KEY_CONTENT, 32, &key, NULL), 0);
+	ck_assert_int_eq(cmek_secret_new_random(CMEK_KEY_NAME, 64, &siv_key, NULL), 0);
+	cmek_crypto_counts(&before);
+	ck_assert_int_eq(pthread_create(&thread, NULL, seal_once, key), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert_int_eq(cmek_gcm_open(key, CMEK_KEY_CONTENT, nonce, NULL, 0, text, sizeof(text), text, tag), -EBADMSG);
+	ck_assert_int_eq(cmek_siv_seal(siv_key, CMEK_KEY_NAME, NULL, 0, text, 10, siv), 0);
+	ck_assert_int_eq(cmek_siv_open(siv_key, CMEK_KEY_NAME, NULL, 0, siv, sizeof(siv), text), 0);
+	cmek_crypto_counts(&after);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_GCM].seals - before.of[CMEK_AEAD_GCM].seals, 1);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_GCM].sealed_bytes - before.of[CMEK_AEAD_GCM].sealed_bytes, 100);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_GCM].opens - before.of[CMEK_AEAD_GCM].opens, 1);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_GCM].opened_bytes - before.of[CMEK_AEAD_GCM].opened_bytes, 50);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_GCM].failures - before.of[CMEK_AEAD_GCM].failures, 1);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_SIV].sealed_bytes - before.of[CMEK_AEAD_SIV].sealed_bytes, 10);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_SIV].opened_bytes - before.of[CMEK_AEAD_SIV].opened_bytes, 10);
+	ck_assert_uint_eq(after.of[CMEK_AEAD_SIV].failures, before.of[CMEK_AEAD_SIV].failures);
+	cmek_secret_free(key);
+	cmek_secret_free(siv_key);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("crypto");
@@ -553,6 +591,7 @@ int main(void)
 	tcase_add_test(tc, gcm_large_and_empty);
 	tcase_add_test(tc, gcm_wrong_purpose);
 	tcase_add_test(tc, gcm_after_fork);
+	tcase_add_test(tc, counts);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("siv");
 	tcase_set_timeout(tc, 60);

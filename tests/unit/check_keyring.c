@@ -431,6 +431,40 @@ START_TEST(threads_never_share_a_counter)
 }
 END_TEST
 
+static void *count_sealed(void *arg)
+{
+	int i;
+
+	for (i = 0; i < 1000; i++)
+		cmek_keyring_count_sealed(ring, *(uint16_t *)arg, 3);
+	return NULL;
+}
+
+START_TEST(sealed_bytes)
+{
+	uint16_t deks[] = { 7, 7, 65535, 9 };
+	pthread_t threads[UNIT_ROWS(deks)];
+	size_t i;
+
+	for (i = 0; i < UNIT_ROWS(deks); i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, count_sealed, &deks[i]), 0);
+	for (i = 0; i < UNIT_ROWS(deks); i++)
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+	ck_assert_uint_eq(cmek_keyring_sealed_bytes(ring, 7), 6000);
+	ck_assert_uint_eq(cmek_keyring_sealed_bytes(ring, 65535), 3000);
+	ck_assert_uint_eq(cmek_keyring_sealed_bytes(ring, 9), 3000);
+	ck_assert_uint_eq(cmek_keyring_sealed_bytes(ring, 1), 0);
+	cmek_keyring_wipe(ring);
+	ck_assert_uint_eq(cmek_keyring_sealed_bytes(ring, 9), 3000);
+	/* More than there is room for: the first go on. */
+	for (i = 100; i < 100 + CMEK_DEK_USES_MAX; i++)
+		cmek_keyring_count_sealed(ring, (uint16_t)i, 1);
+	cmek_keyring_count_sealed(ring, 7, 1);
+	ck_assert_uint_eq(cmek_keyring_sealed_bytes(ring, 7), 6001);
+	ck_assert_uint_eq(cmek_keyring_sealed_bytes(ring, 99 + CMEK_DEK_USES_MAX), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("keyring");
@@ -449,6 +483,7 @@ int main(void)
 	tcase_add_loop_test(tcase, redraw, 0, UNIT_ROWS(redraws));
 	tcase_add_test(tcase, fork_draws_its_own_salt);
 	tcase_add_test(tcase, threads_never_share_a_counter);
+	tcase_add_test(tcase, sealed_bytes);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
