@@ -313,6 +313,9 @@ ssize_t cmek_gate_read(struct cmek_gate *gate, int fd, void *buf, size_t len)
 	}
 	for (;;) {
 		n = read(fd, buf, len);
+		/* The kernel says so when a last request was on its way out as the mount ended: there are no more, as ever. */
+		if (n < 0 && errno == ECONNABORTED)
+			errno = ENODEV;
 		if (n < (ssize_t)sizeof(struct fuse_in_header) || let_in(w, fd, buf, (size_t)n))
 			return n;
 		cmek_wipe(buf, (size_t)n); /* data that is refused stays with the kernel */
