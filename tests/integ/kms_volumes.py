@@ -364,7 +364,7 @@ class Volume:
         self.file = os.open(f"{self.mnt}/file", os.O_RDWR | os.O_CREAT, 0o600)
 
     def unmount(self):
-        os.close(self.file)
+        self.errno_of(os.close, self.file)  # it may be locked
         for _ in range(100):
             if subprocess.run(["umount", self.mnt], stderr=subprocess.DEVNULL, check=False).returncode == 0:
                 break
