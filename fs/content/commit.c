@@ -722,6 +722,19 @@ static int fit_store_size(const struct cmek_commit *commit)
 	return 0;
 }
 
+/* The store file is what the commit says: the host is told when there was nothing in it before, or is nothing now. */
+static void tell_data(const struct cmek_commit *commit)
+{
+	struct cmek_ofile *file = commit->file;
+	const struct cmek_content_host *host = &file->content->host;
+	int data = commit->section.plain_size > 0;
+
+	if (host->set_data == NULL || file->has_data == data)
+		return;
+	file->has_data = data;
+	host->set_data(host->arg, file->node, data);
+}
+
 /* What the durable record calls holes the store may forget. That it can't, or not now, changes nothing but the space. */
 static void free_punched(const struct cmek_commit *commit)
 {
@@ -755,6 +768,8 @@ int cmek_commit_apply(struct cmek_commit *commit)
 		free_punched(commit);
 	if (r == 0 && commit->size)
 		r = fit_store_size(commit);
+	if (r == 0 && commit->size)
+		tell_data(commit);
 	/* EPERM: another user's file, whose time only they may set; the writes have set it to about the same */
 	if (r == 0 && commit->section.flags & CMEK_FILE_MTIME && (commit->size || commit->mtime) &&
 	    futimens(commit->file->fd, ts) < 0 && errno != EPERM)

@@ -35,6 +35,13 @@ struct cmek_content_host {
 	int (*open_store)(void *arg, uint64_t node, bool write);
 	/* Something worth a log line happened to the inode: what is one of the texts of doc/operations.md. */
 	void (*report)(void *arg, uint64_t node, int error, const char *what);
+	/*
+	 * The store file has data from now on, or none: kept with the node. Told when it changes, with the file's locks held.
+	 * May be NULL.
+	 */
+	void (*set_data)(void *arg, uint64_t node, bool data);
+	/* What was told last of the node, or what its look-up found: one that is empty all the same was emptied. May be NULL. */
+	bool (*has_data)(void *arg, uint64_t node);
 	/* Flushes the whole store (syncfs): the journal's checkpoint. 0 or -errno. */
 	int (*flush_store)(void *arg);
 	/* The volume has turned read-only, as reported: see cmek_content_failed(). May be NULL. */

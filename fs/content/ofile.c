@@ -68,6 +68,7 @@ static struct cmek_ofile *ofile_new(struct cmek_content *content, uint64_t node)
 	file->node = node;
 	file->fd = -1;
 	file->refs = 1;
+	file->has_data = -1;
 	file->metadata_changes = 1; /* not known: it may be new */
 	(void)pthread_mutex_init(&file->commit_lock, NULL);
 	(void)pthread_rwlockattr_init(&attr);
@@ -258,12 +259,23 @@ void cmek_ofile_close(struct cmek_ofile *file)
 	cmek_ofile_unref(file);
 }
 
+/*
+ * An empty store file has nothing in it that could fail to authenticate. But the kernel may know of a length, which it would
+ * fill with zeros, and so it must be empty by our own doing.
+ */
+static bool was_emptied(const struct cmek_ofile *file)
+{
+	const struct cmek_content_host *host = &file->content->host;
+
+	return file->over == NULL && host->has_data != NULL && host->has_data(host->arg, file->node);
+}
+
 /* Opens the store file if that was not done yet; file.lock held exclusively. */
 static int open_fd_locked(struct cmek_ofile *file, int fd)
 {
 	struct cmek_content *content = file->content;
 	struct stat st;
-	bool empty;
+	bool empty, created = fd >= 0;
 	int r;
 
 	if (file->fd >= 0)
@@ -294,7 +306,7 @@ static int open_fd_locked(struct cmek_ofile *file, int fd)
 	file->mtime = st.st_mtim;
 	file->mtime_valid = true;
 	(void)pthread_mutex_unlock(&file->dirty_lock);
-	atomic_store(&file->loaded, empty); /* it has nothing to load */
+	atomic_store(&file->loaded, empty && (created || !was_emptied(file))); /* it has nothing to load */
 	return 0;
 }
 
@@ -393,6 +405,8 @@ static int load_locked(struct cmek_ofile *file)
 		r = cmek_ofile_read_page(file, 0, &head, entries, &trailer);
 	if (r == -EBADMSG && st.st_size == (off_t)CMEK_MAP_BYTES)
 		r = -ENODATA; /* a page and nothing behind it, never sealed: what a crash leaves of a new file */
+	if (r == -ENODATA && was_emptied(file))
+		r = -EBADMSG;
 	if (r < 0 && r != -ENODATA)
 		return r;
 	if (r == 0) {

@@ -99,6 +99,7 @@ struct cmek_ofile {
 	_Atomic uint64_t size;
 	atomic_bool rewritten; /* it was emptied, and what it had is gone for good: its last close commits what it has now */
 	atomic_bool cut_waits; /* no record has the last cut yet: what was cut off may be back after a crash */
+	int has_data; /* what the host knows of that: -1 as the file was found, else 0 or 1; guarded by commit_lock */
 	bool fitted; /* the store file ends where a commit of this size left it; written under commit_lock, too */
 	/* dirty_lock: the rest */
 	pthread_mutex_t dirty_lock;

@@ -148,6 +148,20 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 			 error == -EBADMSG ? "does not authenticate" : strerror(error < 0 ? -error : error));
 }
 
+static void host_set_data(void *arg, uint64_t node, bool data)
+{
+	struct daemon *d = arg;
+
+	cmek_tree_set_data(d->tree, node, data);
+}
+
+static bool host_has_data(void *arg, uint64_t node)
+{
+	struct daemon *d = arg;
+
+	return cmek_tree_has_data(d->tree, node);
+}
+
 static int host_flush_store(void *arg)
 {
 	struct daemon *d = arg;
@@ -296,7 +310,8 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		.dek_next = hdr->dek_next,
 		.store_path = d->store_path,
 	};
-	struct cmek_content_host host = { d, host_open_store, host_report, host_flush_store, host_failed };
+	struct cmek_content_host host = { d, host_open_store, host_report, host_set_data, host_has_data,
+					  host_flush_store, host_failed };
 	struct cmek_session_params session_params = {
 		.writeback = d->opts->writeback && !d->read_only,
 		.allow_root = d->opts->allow_root,

@@ -27,6 +27,7 @@
 enum {
 	SLOT_USED = 1,
 	SLOT_RETIRED = 2, /* in no hash chain any more */
+	SLOT_DATA = 4,
 };
 
 /* In the shared mapping: no pointers. Index 0 is never used and means none. */
@@ -417,7 +418,7 @@ static bool has_hint_locked(struct cmek_node_table *t, uint32_t index, uint64_t 
 	return t->slots[index].parent == parent && t->entries[index] && strcmp(t->entries[index], entry) == 0;
 }
 
-static void fill_new_locked(struct slot *slot, unsigned shard, const struct cmek_node_key *key, mode_t type)
+static void fill_new_locked(struct slot *slot, unsigned shard, const struct cmek_node_key *key, mode_t type, bool data)
 {
 	slot->n_lookups = 0;
 	slot->n_refs = 0;
@@ -432,11 +433,11 @@ static void fill_new_locked(struct slot *slot, unsigned shard, const struct cmek
 	slot->pin_fd1 = 0;
 	slot->mark = 0;
 	__atomic_store_n(&slot->shard, (uint16_t)shard, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->flags, SLOT_USED, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->flags, SLOT_USED | (data ? SLOT_DATA : 0), __ATOMIC_RELAXED);
 }
 
 int cmek_node_enter(struct cmek_node_table *t, const struct cmek_node_key *key, mode_t type, uint64_t parent,
-		    const char *entry, bool move, uint64_t *ret_number)
+		    const char *entry, bool move, bool data, uint64_t *ret_number)
 {
 	uint64_t hash = hash_of(key->dev, key->ino), drop_parent = 0;
 	struct shard *shard = &t->shards[shard_of(hash)];
@@ -475,7 +476,7 @@ int cmek_node_enter(struct cmek_node_table *t, const struct cmek_node_key *key, 
 			pthread_mutex_unlock(&shard->lock);
 			goto out;
 		}
-		fill_new_locked(&t->slots[index], shard_of(hash), key, type);
+		fill_new_locked(&t->slots[index], shard_of(hash), key, type, data);
 		insert_locked(t, shard, hash, index);
 	}
 	slot = &t->slots[index];
@@ -636,6 +637,30 @@ void cmek_node_mark(struct cmek_node_table *t, uint64_t number, uint32_t mark)
 		__atomic_fetch_add(&t->n_marked, 1, __ATOMIC_RELAXED);
 	}
 	slot->mark = mark;
+	pthread_mutex_unlock(&shard->lock);
+}
+
+bool cmek_node_has_data(struct cmek_node_table *t, uint64_t number)
+{
+	struct slot *slot;
+	struct shard *shard = lock_node(t, number, &slot);
+	bool data;
+
+	if (!shard)
+		return false;
+	data = slot->flags & SLOT_DATA;
+	pthread_mutex_unlock(&shard->lock);
+	return data;
+}
+
+void cmek_node_set_data(struct cmek_node_table *t, uint64_t number, bool data)
+{
+	struct slot *slot;
+	struct shard *shard = lock_node(t, number, &slot);
+
+	if (!shard)
+		return;
+	__atomic_store_n(&slot->flags, data ? slot->flags | SLOT_DATA : slot->flags & ~SLOT_DATA, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&shard->lock);
 }
 

@@ -52,7 +52,7 @@ uint64_t cmek_node_table_high(struct cmek_node_table *table);
  * -ENFILE: the table is full; -ENOMEM.
  */
 int cmek_node_enter(struct cmek_node_table *table, const struct cmek_node_key *key, mode_t type, uint64_t parent,
-		    const char *entry, bool move, uint64_t *ret_number);
+		    const char *entry, bool move, bool data, uint64_t *ret_number);
 /* n lookups less. Unknown numbers are ignored: the kernel's word is not trusted. */
 void cmek_node_forget(struct cmek_node_table *table, uint64_t number, uint64_t n);
 
@@ -61,6 +61,13 @@ void cmek_node_forget(struct cmek_node_table *table, uint64_t number, uint64_t n
  * kept until the lookups on it are forgotten. Not for nodes that others have as their hint.
  */
 void cmek_node_retire(struct cmek_node_table *table, uint64_t number);
+
+/*
+ * Whether the store file has data, as it is known to be: told at a node's first look-up (`data` of cmek_node_enter()), and
+ * by cmek_node_set_data() from then on. Unknown numbers: false, and nothing.
+ */
+bool cmek_node_has_data(struct cmek_node_table *table, uint64_t number);
+void cmek_node_set_data(struct cmek_node_table *table, uint64_t number, bool data);
 
 /* A reference and a copy; each success is paired with cmek_node_put(). -ESTALE: no such node. */
 int cmek_node_get(struct cmek_node_table *table, uint64_t number, struct cmek_node *ret_node);

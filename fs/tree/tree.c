@@ -80,7 +80,7 @@ static int probe_root(struct cmek_tree *tree, struct cmek_error *err)
 		if (fd >= 0)
 			close(fd);
 	}
-	r = cmek_node_enter(tree->nodes, &key, st.st.st_mode, 0, NULL, false, &number);
+	r = cmek_node_enter(tree->nodes, &key, st.st.st_mode, 0, NULL, false, false, &number);
 	return r ? cmek_error_sys(err, -r, "node table") : 0;
 }
 
@@ -238,7 +238,8 @@ int cmek_tree_enter(struct cmek_tree *tree, const struct cmek_tree_place *place,
 	/* Of a file with several names the first one seen is as good a hint as any, as long as it is there. */
 	if (r == 0)
 		r = cmek_node_enter(tree->nodes, &key, st->st.st_mode, place->dir.fd.node.number, place->name->entry,
-				    S_ISDIR(st->st.st_mode) || st->st.st_nlink == 1, &ret_entry->node);
+				    S_ISDIR(st->st.st_mode) || st->st.st_nlink == 1,
+				    S_ISREG(st->st.st_mode) && plain.st_size > 0, &ret_entry->node);
 	if (r == 0)
 		ret_entry->st = plain;
 	return r;
@@ -291,6 +292,16 @@ uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index)
 void cmek_tree_retire(struct cmek_tree *tree, uint64_t node)
 {
 	cmek_node_retire(tree->nodes, node);
+}
+
+bool cmek_tree_has_data(struct cmek_tree *tree, uint64_t node)
+{
+	return cmek_node_has_data(tree->nodes, node);
+}
+
+void cmek_tree_set_data(struct cmek_tree *tree, uint64_t node, bool data)
+{
+	cmek_node_set_data(tree->nodes, node, data);
 }
 
 static int node_stat(struct cmek_tree *tree, uint64_t node,

@@ -164,6 +164,12 @@ int cmek_tree_fsync_entry(struct cmek_tree *tree, uint64_t node);
  * O_DIRECTORY. -EINVAL for special files: they are never opened.
  */
 int cmek_tree_open_store(struct cmek_tree *tree, uint64_t node, int flags);
+/*
+ * Whether the store file had data at the first look-up, or when whoever writes to it said so last: one that has none now
+ * was emptied by somebody else. Both take short locks only.
+ */
+bool cmek_tree_has_data(struct cmek_tree *tree, uint64_t node);
+void cmek_tree_set_data(struct cmek_tree *tree, uint64_t node, bool data);
 /* Of the store, names and blocks in plain terms. */
 int cmek_tree_statfs(struct cmek_tree *tree, struct statvfs *ret_st);
 int cmek_tree_syncfs(struct cmek_tree *tree);

@@ -94,7 +94,7 @@ void cmek_tree_note_link(struct cmek_tree *tree, const struct cmek_node *node, c
 	if (!atomic_load(&tree->moves.watched))
 		return;
 	if (cmek_node_enter(tree->nodes, &node->key, node->type, place->dir.fd.node.number, place->name->entry, false,
-			    &number) == 0)
+			    false, &number) == 0)
 		note(tree, number);
 	else
 		note_lost(tree);

@@ -59,7 +59,8 @@ def describe(st):
     what = [oct(st.st_mode), st.st_nlink, st.st_uid, st.st_gid, st.st_rdev]
     if not stat.S_ISDIR(st.st_mode):
         what.append(st.st_size)  # a directory's is the file system's own business
-    if stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode) or stat.S_ISLNK(st.st_mode):
+    removed = stat.S_ISDIR(st.st_mode) and st.st_nlink == 0  # its id went before it, which moved its times
+    if (stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode) or stat.S_ISLNK(st.st_mode)) and not removed:
         # The kernel does not tell a FUSE file system that a fifo or a device was written to.
         what += [now_or(st.st_mtime_ns), now_or(st.st_atime_ns)]
     return what
@@ -225,8 +226,12 @@ class Actor:
         os.utime(self.slots[slot], ns=(atime, mtime))
 
     def fallocate(self, slot, mode, off, size):
-        if mode == 3 and off >= os.fstat(self.slots[slot]).st_size:
+        st = os.fstat(self.slots[slot])
+        if mode == 3 and stat.S_ISREG(st.st_mode) and off >= st.st_size:
             return "known: a punch behind the end moves no time on btrfs"
+        if mode == 3 and os.environ.get("CMEK_STORE_FS") == "btrfs":
+            # Nor does one of what is a hole already.
+            check(libc.fallocate(self.slots[slot], 1, ctypes.c_long(off), ctypes.c_long(size)))
         check(libc.fallocate(self.slots[slot], mode, ctypes.c_long(off), ctypes.c_long(size)))
 
     def copy_range(self, slot, off, other, other_off, size):

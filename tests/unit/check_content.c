@@ -661,6 +661,50 @@ START_TEST(size_checked)
 }
 END_TEST
 
+/* The store file is cut to nothing, or to less than a page, which reads as nothing: not when it is known to have had data. */
+START_TEST(emptied_by_others)
+{
+	int cut_to = _i / 2 % 3 == 0 ? 0 : _i / 2 % 3 == 1 ? 1 : 4096;
+	bool anew = _i / 6;
+	uint8_t byte = 1, got = 0;
+	struct cmek_ofile *file;
+	struct volume v;
+	int fd;
+
+	volume_start(&v, 4096, _i % 2);
+	file = file_open(&v, 1);
+	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
+	close_and_settle(&v, file);
+	ck_assert(v.data[1]);
+	fd = host_open(&v, 1, true);
+	ck_assert_int_eq(ftruncate(fd, 0), 0);
+	ck_assert_int_eq(ftruncate(fd, cut_to), 0);
+	close(fd);
+	if (!anew) {
+		file = file_open(&v, 1);
+		ck_assert_int_eq(cmek_content_read(file, &got, 1, 0), -EBADMSG);
+		ck_assert_int_eq(cmek_content_write(file, &byte, 1, 5), -EBADMSG);
+		ck_assert_int_eq(cmek_content_truncate(file, 5), -EBADMSG);
+		ck_assert_int_eq(cmek_content_truncate(file, 0), 0);
+	} else {
+		ck_assert_int_eq(cmek_ofile_open(v.content, 1, -1, true, &file), 0);
+	}
+	/* emptied by its owner, it is empty, and goes on to be */
+	ck_assert_int_eq(cmek_content_read(file, &got, 1, 0), 0);
+	close_and_settle(&v, file);
+	ck_assert(!v.data[1]);
+	file = file_open(&v, 1);
+	ck_assert_int_eq(cmek_content_read(file, &got, 1, 0), 0);
+	ck_assert_int_eq(cmek_content_write(file, &byte, 1, 0), 0);
+	close_and_settle(&v, file);
+	ck_assert(v.data[1]);
+	file = file_open(&v, 1);
+	ck_assert_int_eq(cmek_content_read(file, &got, 1, 0), 1);
+	cmek_ofile_close(file);
+	volume_stop(&v);
+}
+END_TEST
+
 START_TEST(changes_reach_the_store_by_themselves)
 {
 	struct cmek_ofile *file;
@@ -770,6 +814,7 @@ int main(void)
 	tcase_add_loop_test(tc, times_make_no_step_back, 0, 2);
 	tcase_add_loop_test(tc, write_backs_keep_times, 0, 2);
 	tcase_add_loop_test(tc, size_checked, 0, sizeof(size_rows) / sizeof(*size_rows));
+	tcase_add_loop_test(tc, emptied_by_others, 0, 12);
 	tcase_add_loop_test(tc, changes_reach_the_store_by_themselves, 0, 2);
 	tcase_add_loop_test(tc, removed_and_unwritable, 0, 4);
 	tcase_add_loop_test(tc, read_only_changes_nothing, 0, 2);

@@ -40,7 +40,7 @@ static int enter(uint64_t ino, uint64_t parent, const char *entry, uint64_t *ret
 {
 	struct cmek_node_key key = key_of(ino, 0);
 
-	return cmek_node_enter(table, &key, S_IFDIR | 0755, parent, entry, true, ret_number);
+	return cmek_node_enter(table, &key, S_IFDIR | 0755, parent, entry, true, false, ret_number);
 }
 
 static void setup_with(uint64_t max)
@@ -195,14 +195,20 @@ START_TEST(handles_tell_apart)
 	struct cmek_node_key a = key_of(7, 1), b = key_of(7, 2), c = { .dev = 1, .ino = 7 };
 	uint64_t na, nb, nc, again;
 
-	ck_assert_int_eq(cmek_node_enter(table, &a, S_IFREG, ROOT, "a", true, &na), 0);
-	ck_assert_int_eq(cmek_node_enter(table, &b, S_IFREG, ROOT, "b", true, &nb), 0);
-	ck_assert_int_eq(cmek_node_enter(table, &c, S_IFREG, ROOT, "c", true, &nc), 0);
+	ck_assert_int_eq(cmek_node_enter(table, &a, S_IFREG, ROOT, "a", true, false, &na), 0);
+	ck_assert_int_eq(cmek_node_enter(table, &b, S_IFREG, ROOT, "b", true, false, &nb), 0);
+	ck_assert_int_eq(cmek_node_enter(table, &c, S_IFREG, ROOT, "c", true, true, &nc), 0);
+	ck_assert(!cmek_node_has_data(table, na) && !cmek_node_has_data(table, nb) && cmek_node_has_data(table, nc));
+	cmek_node_set_data(table, na, true);
+	ck_assert(cmek_node_has_data(table, na));
+	cmek_node_set_data(table, na, false);
+	ck_assert(!cmek_node_has_data(table, na));
 	ck_assert_uint_ne(na, nb);
 	ck_assert_uint_ne(na, nc);
 	ck_assert_uint_ne(nb, nc);
-	ck_assert_int_eq(cmek_node_enter(table, &c, S_IFREG, ROOT, "c", true, &again), 0);
+	ck_assert_int_eq(cmek_node_enter(table, &c, S_IFREG, ROOT, "c", true, false, &again), 0);
 	ck_assert_uint_eq(nc, again);
+	ck_assert(cmek_node_has_data(table, nc)); /* what was found first */
 }
 END_TEST
 
@@ -227,9 +233,9 @@ START_TEST(hints)
 	ck_assert_int_eq(enter(9, dir, "a", &a), 0);
 	check_hint(a, dir, "a");
 	/* Seen elsewhere: moves, or (a hard link) stays. */
-	ck_assert_int_eq(cmek_node_enter(table, &key, S_IFREG, other, "b", false, &a), 0);
+	ck_assert_int_eq(cmek_node_enter(table, &key, S_IFREG, other, "b", false, false, &a), 0);
 	check_hint(a, dir, "a");
-	ck_assert_int_eq(cmek_node_enter(table, &key, S_IFREG, other, "b", true, &a), 0);
+	ck_assert_int_eq(cmek_node_enter(table, &key, S_IFREG, other, "b", true, false, &a), 0);
 	check_hint(a, other, "b");
 	cmek_node_forget(table, dir, 1);
 	ck_assert_uint_eq(n_gone, 1);
@@ -363,7 +369,7 @@ static void *stress(void *arg)
 		case 1:
 			snprintf(entry, sizeof entry, "%u", (unsigned)(next_random(&seed) % 3));
 			parent = ino && held[ino - 1] ? held[ino - 1] : ROOT;
-			if (cmek_node_enter(table, &key, S_IFDIR, parent, entry, i % 2, &number))
+			if (cmek_node_enter(table, &key, S_IFDIR, parent, entry, i % 2, false, &number))
 				return arg;
 			/* While a lookup is held, the number can't change. */
 			if (held[ino] && held[ino] != number)

@@ -108,7 +108,7 @@ static int host_flush(void *arg)
 
 static void content_start(unsigned commit_ms)
 {
-	struct cmek_content_host host = { NULL, host_open, host_report, host_flush, host_failed };
+	struct cmek_content_host host = { NULL, host_open, host_report, NULL, NULL, host_flush, host_failed };
 	struct cmek_content_params params = { .block_size = 4096,
 					      .commit_ms = commit_ms,
 					      .held_max_bytes = 256 << 20,

@@ -29,6 +29,7 @@ struct volume {
 	struct cmek_keyring *ring;
 	struct cmek_content *content;
 	atomic_int reports;
+	atomic_bool data[64]; /* what was said of the nodes below 64 */
 };
 
 static const uint8_t volume_uuid[16] = { 1, 2, 3 };
@@ -54,6 +55,21 @@ static inline void host_report(void *arg, uint64_t node, int error, const char *
 	v->reports++;
 }
 
+static inline void host_set_data(void *arg, uint64_t node, bool data)
+{
+	struct volume *v = arg;
+
+	if (node < 64)
+		v->data[node] = data;
+}
+
+static inline bool host_has_data(void *arg, uint64_t node)
+{
+	struct volume *v = arg;
+
+	return node < 64 && v->data[node];
+}
+
 static inline int host_flush(void *arg)
 {
 	struct volume *v = arg;
@@ -66,7 +82,7 @@ static inline void content_start(struct volume *v, bool read_only)
 	struct cmek_replay_params replay = { .store_fd = v->store_fd,
 					     .meta_fd = v->meta_fd,
 					     .block_size = v->block_size };
-	struct cmek_content_host host = { v, host_open, host_report, host_flush, NULL };
+	struct cmek_content_host host = { v, host_open, host_report, host_set_data, host_has_data, host_flush, NULL };
 	struct cmek_replay_result result;
 	struct cmek_content_params params = { .block_size = v->block_size,
 					      .read_only = read_only,
