@@ -776,6 +776,71 @@ int cmek_ed25519_sign(const struct cmek_secret *pem, const void *data, size_t le
 	return ret;
 }
 
+static int x25519_key(const struct cmek_secret *private_key, enum cmek_purpose purpose, EVP_PKEY **ret_key, struct cmek_error *err)
+{
+	EVP_PKEY *key;
+
+	if (cmek_secret_len(private_key) != CMEK_X25519_LEN)
+		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "an X25519 key of %zu bytes", cmek_secret_len(private_key));
+	key = EVP_PKEY_new_raw_private_key_ex(NULL, "X25519", NULL, cmek_secret_bytes(private_key, purpose), CMEK_X25519_LEN);
+	if (!key)
+		return failed(err, "an X25519 key");
+	*ret_key = key;
+	return 0;
+}
+
+int cmek_x25519_public(const struct cmek_secret *private_key, enum cmek_purpose purpose, uint8_t ret_public[CMEK_X25519_LEN],
+		       struct cmek_error *err)
+{
+	size_t len = CMEK_X25519_LEN;
+	EVP_PKEY *key = NULL;
+	int ret;
+
+	pthread_once(&algorithms_once, set_up);
+	ERR_clear_error();
+	ret = x25519_key(private_key, purpose, &key, err);
+	if (!ret && EVP_PKEY_get_raw_public_key(key, ret_public, &len) != 1)
+		ret = failed(err, "an X25519 key");
+	EVP_PKEY_free(key);
+	return ret;
+}
+
+int cmek_x25519(const struct cmek_secret *private_key, enum cmek_purpose purpose, const uint8_t peer[CMEK_X25519_LEN],
+		struct cmek_secret **ret_shared, struct cmek_error *err)
+{
+	EVP_PKEY *key = NULL, *public = NULL;
+	struct cmek_secret *shared = NULL;
+	size_t len = CMEK_X25519_LEN;
+	EVP_PKEY_CTX *ctx = NULL;
+	int ret;
+
+	pthread_once(&algorithms_once, set_up);
+	ERR_clear_error();
+	ret = x25519_key(private_key, purpose, &key, err);
+	if (!ret)
+		ret = cmek_secret_new(CMEK_KEY_STORE, CMEK_X25519_LEN, &shared, err);
+	if (ret)
+		goto out;
+	public = EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, peer, CMEK_X25519_LEN);
+	ctx = public ? EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL) : NULL;
+	if (!ctx || EVP_PKEY_derive_init(ctx) != 1 || EVP_PKEY_derive_set_peer(ctx, public) != 1)
+		ret = failed(err, "X25519");
+	else if (EVP_PKEY_derive(ctx, cmek_secret_fill(shared, CMEK_KEY_STORE), &len) != 1 || len != CMEK_X25519_LEN)
+		/* RFC 7748 s6.1: a point of small order gives zero, which OpenSSL refuses. */
+		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "the public key is none that X25519 can be used with");
+	ERR_clear_error();
+	if (!ret) {
+		*ret_shared = shared;
+		shared = NULL;
+	}
+out:
+	EVP_PKEY_CTX_free(ctx);
+	EVP_PKEY_free(public);
+	EVP_PKEY_free(key);
+	cmek_secret_free(shared);
+	return ret;
+}
+
 /* ---- random, comparison ---- */
 
 void cmek_random(void *buf, size_t n)

@@ -88,6 +88,16 @@ struct cmek_aead_counts {
 };
 void cmek_crypto_counts(struct cmek_aead_counts *ret_counts);
 
+/*
+ * X25519 (RFC 7748). private: 32 bytes, any. The shared secret is a CMEK_KEY_STORE of 32 bytes; kind bad-format, -EINVAL:
+ * the peer's public key gives none.
+ */
+#define CMEK_X25519_LEN 32
+int cmek_x25519_public(const struct cmek_secret *private_key, enum cmek_purpose purpose, uint8_t ret_public[CMEK_X25519_LEN],
+		       struct cmek_error *err);
+int cmek_x25519(const struct cmek_secret *private_key, enum cmek_purpose purpose, const uint8_t peer[CMEK_X25519_LEN],
+		struct cmek_secret **ret_shared, struct cmek_error *err);
+
 /* Random bytes from the system; aborts if there are none (no caller could go on safely). */
 void cmek_random(void *buf, size_t n);
 /* Constant-time comparison: 1 when equal. */

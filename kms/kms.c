@@ -16,6 +16,7 @@
 #include "kms/kms.h"
 #include "kms/kms_uri.h"
 #include "kms/local.h"
+#include "kms/recovery.h"
 
 #define KEK_LEN 32
 #define URI_MAX_BYTES 2048
@@ -26,6 +27,7 @@ static const struct cmek_kms_provider *const providers[] = {
 	&cmek_kms_aws,
 	&cmek_kms_gcp,
 	&cmek_kms_ibm,
+	&cmek_kms_recovery,
 };
 #define N_PROVIDERS (sizeof(providers) / sizeof(providers[0]))
 
@@ -174,6 +176,11 @@ void cmek_kms_close(struct cmek_kms *kms)
 const char *cmek_kms_provider_name(const struct cmek_kms *kms)
 {
 	return kms->provider->name;
+}
+
+bool cmek_kms_is_by_hand(const struct cmek_kms *kms)
+{
+	return kms->provider->by_hand;
 }
 
 const char *cmek_kms_uri(const struct cmek_kms *kms)

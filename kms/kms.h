@@ -105,6 +105,12 @@ int cmek_kms_open(const char *uri, const struct cmek_kms_principal *principal, c
 void cmek_kms_close(struct cmek_kms *kms);
 const char *cmek_kms_provider_name(const struct cmek_kms *kms); /* "local", "aws", "gcp", "ibm": stored in the slot */
 const char *cmek_kms_uri(const struct cmek_kms *kms);           /* as given */
+/*
+ * To unwrap, somebody has to bring a recovery code; to wrap, nobody. So a slot of such a key is not tried unless it is asked
+ * for, and what was wrapped can't be proved without that somebody.
+ */
+bool cmek_kms_is_by_hand(const struct cmek_kms *kms);
+#define CMEK_KMS_RECOVERY_NAME "recovery" /* the name of that provider */
 
 /*
  * wrap:    key (made for CMEK_KEY_KEK, 32 bytes) -> blob, under the key's newest version, bound to ctx.
@@ -199,6 +205,7 @@ int cmek_kms_policy(struct cmek_kms *kms, const struct cmek_kms_policy_wish *wis
 /* What a provider implements; NULL = unsupported. The state is its own; arguments as above, already checked. */
 struct cmek_kms_provider {
 	const char *name;
+	bool by_hand; /* see cmek_kms_is_by_hand() */
 	/* True when this provider takes the URI. */
 	bool (*match)(const char *uri);
 	int (*open)(const char *uri, const struct cmek_kms_principal *principal, const struct cmek_kms_options *opts,

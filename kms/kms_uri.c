@@ -40,6 +40,8 @@ enum cmek_kms_service cmek_kms_uri_service(const char *uri)
 {
 	if (starts(uri, LOCAL_PREFIX))
 		return CMEK_KMS_SERVICE_LOCAL;
+	if (starts(uri, "recovery:"))
+		return CMEK_KMS_SERVICE_RECOVERY;
 	/* arn:partition:service:..., where the partition is aws, aws-cn, aws-us-gov, ... */
 	if (starts(uri, "aws-kms://") || (starts(uri, "arn:aws") && field_is(uri, ':', 2, "kms")))
 		return CMEK_KMS_SERVICE_AWS;
@@ -62,6 +64,8 @@ const char *cmek_kms_service_title(enum cmek_kms_service service)
 		return "Google Cloud KMS";
 	case CMEK_KMS_SERVICE_IBM:
 		return "IBM Key Protect";
+	case CMEK_KMS_SERVICE_RECOVERY:
+		return "a recovery code";
 	case CMEK_KMS_SERVICE_NONE:
 		break;
 	}

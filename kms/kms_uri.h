@@ -10,11 +10,12 @@
 /* Pure functions over key URIs. Thread-safe. */
 
 enum cmek_kms_service { CMEK_KMS_SERVICE_NONE, CMEK_KMS_SERVICE_LOCAL, CMEK_KMS_SERVICE_AWS, CMEK_KMS_SERVICE_GCP,
-			CMEK_KMS_SERVICE_IBM };
+			CMEK_KMS_SERVICE_IBM, CMEK_KMS_SERVICE_RECOVERY };
 
 /*
  * Which service a URI means, by its form alone: local:NAME; aws-kms://..., a bare arn:PARTITION:kms:...;
- * gcp-kms://..., a bare projects/P/locations/L/keyRings/R/cryptoKeys/K; crn:VERSION:...:kms:....
+ * gcp-kms://..., a bare projects/P/locations/L/keyRings/R/cryptoKeys/K; crn:VERSION:...:kms:...;
+ * recovery:NAME:....
  */
 enum cmek_kms_service cmek_kms_uri_service(const char *uri);
 /* "AWS KMS", ...: for messages. */

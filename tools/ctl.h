@@ -157,6 +157,7 @@ struct cmek_ctl_new_key {
 	struct cmek_kms_principal principal;
 	const char *region; /* NULL = not given */
 	const char *keystore, *passphrase_file; /* NULL = those that unlock the volume */
+	const struct cmek_secret *recovery_code; /* NULL = it is not for one */
 };
 bool cmek_ctl_new_key_option(struct cmek_ctl_new_key *key, const struct cmek_tool_args *args, int id);
 /* A slot for the key with the KEK of the change, proved. The caller owns it. */

@@ -6,15 +6,21 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/text.h"
+#include "kms/recovery.h"
+#include "kms/recovery_code.h"
 #include "tools/ctl.h"
 
-enum { OPT_PURPOSE = 256, OPT_REKEY };
+enum { OPT_PURPOSE = 256, OPT_REKEY, OPT_RECOVERY, OPT_CODE_FILE };
+
+#define RECOVERY_NAME "paper" /* where nobody gives another */
 
 /* ---- list ---- */
 
@@ -66,8 +72,13 @@ static int run_list(struct cmek_tool *tool, int argc, char **argv)
 
 struct add {
 	struct cmek_tool *tool;
-	const char *volume, *uri;
+	const char *volume, *uri; /* uri: with recovery the name of the code, NULL = none was given */
 	const char *purpose;
+	bool recovery;
+	const char *code_file; /* where the code goes, NULL = standard output */
+	int code_fd;           /* it, made and empty, -1 = none */
+	struct cmek_secret *code;
+	char *code_uri;
 	struct cmek_ctl_new_key key;
 	struct cmek_ctl_unlock unlock;
 };
@@ -76,15 +87,17 @@ static void parse_add(struct add *add, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
 		{ OPT_PURPOSE, "purpose", "PURPOSE", "data (the default), backup or recovery" },
+		{ OPT_RECOVERY, "recovery", NULL, "for a recovery code, which is made and shown once; NAME is what to call it" },
+		{ OPT_CODE_FILE, "code-file", "FILE", "write the recovery code to a new FILE in place of showing it" },
 		CMEK_CTL_NEW_KEY_OPTIONS,
 		CMEK_CTL_UNLOCK_OPTIONS,
 		{ 0, NULL, NULL, NULL },
 	};
 	static const struct cmek_tool_command command = {
-		.synopsis = "[options] VOLUME KEY",
+		.synopsis = "[options] VOLUME KEY\n       cmekctl slot add --recovery [options] VOLUME [NAME]",
 		.about = "Adds a key slot: from then on KEY opens the volume, too. The key proves itself first: it wraps the\n"
 			 "volume's key and unwraps it again.",
-		.options = options, .min_operands = 2, .max_operands = 2,
+		.options = options, .min_operands = 1, .max_operands = 2,
 	};
 	struct cmek_tool_args args;
 	int id;
@@ -93,12 +106,80 @@ static void parse_add(struct add *add, int argc, char **argv)
 	while ((id = cmek_tool_next(&args))) {
 		if (cmek_ctl_unlock_option(&add->unlock, &args, id) || cmek_ctl_new_key_option(&add->key, &args, id))
 			continue;
-		if (!cmek_slot_purpose_ok(args.value))
+		if (id == OPT_PURPOSE && !cmek_slot_purpose_ok(args.value))
 			cmek_tool_usage(add->tool, "--purpose takes data, backup or recovery, not '%s'", args.value);
-		add->purpose = args.value;
+		if (id == OPT_PURPOSE)
+			add->purpose = args.value;
+		else if (id == OPT_CODE_FILE)
+			add->code_file = args.value;
+		else
+			add->recovery = true;
 	}
 	add->volume = args.argv[0];
-	add->uri = args.argv[1];
+	add->uri = args.argc > 1 ? args.argv[1] : NULL;
+	if (!add->uri && !add->recovery)
+		cmek_tool_usage(add->tool, "which key? give VOLUME and KEY, or --recovery");
+	if (add->code_file && !add->recovery)
+		cmek_tool_usage(add->tool, "--code-file goes with --recovery");
+	if (add->recovery && add->tool->quiet && !add->code_file)
+		cmek_tool_usage(add->tool, "--quiet would not show the recovery code: give --code-file");
+	if (!add->purpose)
+		add->purpose = add->recovery ? "recovery" : "data";
+}
+
+/*
+ * The code that the slot will be for. Its file is made now: a slot whose code nobody has is of no use.
+ */
+static int make_code(struct add *add, struct cmek_error *err)
+{
+	int ret = cmek_recovery_code_new(&add->code, err);
+
+	if (!ret)
+		ret = cmek_recovery_uri(add->uri ? add->uri : RECOVERY_NAME, add->code, &add->code_uri, err);
+	if (ret)
+		return ret;
+	add->uri = add->code_uri;
+	add->key.recovery_code = add->code;
+	if (!add->code_file)
+		return 0;
+	add->code_fd = open(add->code_file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (add->code_fd < 0 && errno == EEXIST)
+		return cmek_error_set(err, CMEK_E_EXISTS, EEXIST, "%s exists already", add->code_file);
+	if (add->code_fd < 0)
+		return cmek_error_sys(err, errno, "%s", add->code_file);
+	ret = cmek_write_full(add->code_fd, cmek_secret_bytes(add->code, CMEK_KEY_TEXT), cmek_secret_len(add->code));
+	if (!ret)
+		ret = cmek_write_full(add->code_fd, "\n", 1);
+	if (!ret && fsync(add->code_fd))
+		ret = -errno;
+	return ret ? cmek_error_sys(err, -ret, "%s", add->code_file) : 0;
+}
+
+/* Shown when the slot is there: one that was shown before could be of none. */
+static void show_code(const struct add *add, unsigned id, json_t *json)
+{
+	const char *code = (const char *)cmek_secret_bytes(add->code, CMEK_KEY_TEXT);
+
+	if (add->code_file) {
+		cmek_tool_say(add->tool, "Its code is in %s. Keep that away from this machine.", add->code_file);
+	} else {
+		cmek_tool_say(add->tool, "Write this down, and keep it away from this machine; it is not shown again:\n\n  %s\n", code);
+		json_object_set_new(json, "recovery_code", json_string(code));
+	}
+	cmek_tool_say(add->tool, "Whoever has it, and the store or a backup of its header, can read the volume:\n"
+				 "  cmekfs -o slot=%u STORE MOUNTPOINT", id);
+}
+
+static void add_done(struct add *add, bool failed)
+{
+	if (add->code_fd >= 0) {
+		close(add->code_fd);
+		if (failed)
+			(void)unlink(add->code_file); /* it opens nothing */
+	}
+	cmek_secret_free(add->code);
+	free(add->code_uri);
+	cmek_ctl_unlock_done(&add->unlock);
 }
 
 int cmek_ctl_free_slot(const struct cmek_volhdr *hdr, unsigned *ret_id, struct cmek_error *err)
@@ -164,7 +245,7 @@ static json_t *changed_json(const struct cmek_volhdr *hdr, const char *member, j
 
 static int run_add(struct cmek_tool *tool, int argc, char **argv)
 {
-	struct add add = { .tool = tool, .purpose = "data" };
+	struct add add = { .tool = tool, .code_fd = -1 };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_change *change = NULL;
 	const struct cmek_slot *slot;
@@ -176,6 +257,8 @@ static int run_add(struct cmek_tool *tool, int argc, char **argv)
 	cmek_ctl_unlock_init(&add.unlock);
 	parse_add(&add, argc, argv);
 	ret = cmek_ctl_change_begin(tool, add.volume, CMEK_STORE_CHANGE, &add.unlock, &path, &change, &err);
+	if (!ret && add.recovery)
+		ret = make_code(&add, &err);
 	if (!ret)
 		ret = add_slot(&add, change, &id, &err);
 	if (!ret)
@@ -185,11 +268,13 @@ static int run_add(struct cmek_tool *tool, int argc, char **argv)
 		cmek_tool_say(tool, "added slot %u: %s (%s)", id,
 			      cmek_ctl_key_text(slot->resolved, slot->version, text), slot->purpose);
 		json = changed_json(cmek_change_old(change), "added", cmek_ctl_slot_json(slot));
+		if (add.recovery)
+			show_code(&add, id, json);
 		cmek_tool_json(tool, &json);
 	}
 	code = ret ? cmek_tool_fail(tool, &err) : cmek_tool_done(tool);
 	cmek_change_end(change);
-	cmek_ctl_unlock_done(&add.unlock);
+	add_done(&add, ret != 0);
 	free(path);
 	return code;
 }

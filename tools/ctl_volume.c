@@ -270,6 +270,16 @@ bool cmek_ctl_new_key_option(struct cmek_ctl_new_key *key, const struct cmek_too
 	}
 }
 
+/* cmek_kms_options.ask_passphrase, where the answer is known. */
+static int give_code(void *arg, const char *prompt, struct cmek_secret **ret_passphrase, struct cmek_error *err)
+{
+	const struct cmek_secret *code = arg;
+
+	(void)prompt;
+	return cmek_secret_new_copy(CMEK_KEY_TEXT, cmek_secret_bytes(code, CMEK_KEY_TEXT), cmek_secret_len(code),
+				    ret_passphrase, err);
+}
+
 int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_ctl_unlock *unlock, const char *uri,
 			  const struct cmek_change *change, unsigned id, const char *purpose,
 			  struct cmek_slot *ret_slot, struct cmek_error *err)
@@ -286,6 +296,11 @@ int cmek_ctl_new_key_wrap(const struct cmek_ctl_new_key *key, const struct cmek_
 	}
 	if (key->passphrase_file)
 		opts.passphrase_file = key->passphrase_file;
+	if (key->recovery_code) {
+		opts.passphrase_file = NULL;
+		opts.ask_passphrase = give_code;
+		opts.ask_arg = (void *)key->recovery_code;
+	}
 	ret = cmek_kms_open(uri, &principal, &opts, &kms, err);
 	if (!ret)
 		ret = cmek_keyslot_wrap(kms, cmek_change_old(change)->uuid, id, purpose, &principal,

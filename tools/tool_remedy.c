@@ -55,7 +55,7 @@ static const struct {
 	{ CMEK_E_DENIED, EPERM, "see 'ls -ln' for its owner and mode, and 'chmod 600' it once you know who could read it" },
 	{ CMEK_E_DENIED, ENOTTY, "give the passphrase with --passphrase-file FILE (a mount: -o "
 				   "passphrase_file=FILE), or run it on a terminal" },
-	{ CMEK_E_DENIED, EKEYREJECTED, "give the passphrase, or bring back the key file, that belongs to this store" },
+	{ CMEK_E_DENIED, EKEYREJECTED, "give the passphrase or recovery code that belongs to it, or bring back its key file" },
 	{ CMEK_E_DENIED, ECANCELED, NULL },
 	{ CMEK_E_EXPIRED, ENOKEY, "give credentials in one of these places; 'cmekctl slot test KEY' tells which are found" },
 	{ CMEK_E_DENIED, 0, "check the permissions that the KMS gives to these credentials" },

@@ -190,7 +190,8 @@ static int renew(const uint8_t volume[16], struct cmek_slot *slot, const struct 
 		ret = cmek_kms_rewrap(kms, &ctx, &old, &fresh, err);
 	else if (!ret)
 		ret = cmek_kms_wrap(kms, &ctx, kek, &fresh, err);
-	if (!ret)
+	/* A recovery code stays in its safe when the volume's key changes. */
+	if (!ret && (kept || !cmek_kms_is_by_hand(kms)))
 		ret = prove_blob(kms, &ctx, &fresh, kek, err);
 	if (!ret)
 		ret = take_blob(slot, &fresh, err);

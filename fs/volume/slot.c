@@ -66,7 +66,7 @@ int cmek_slot_purpose_ok(const char *purpose)
 
 static int provider_ok(const char *provider)
 {
-	static const char *const providers[] = { "local", "aws", "gcp", "ibm", NULL };
+	static const char *const providers[] = { "local", "aws", "gcp", "ibm", "recovery", NULL };
 
 	return is_one_of(provider, providers);
 }
@@ -178,7 +178,7 @@ static int read_fields(const struct cmek_json_at *at, struct cmek_slot *slot, st
 	if (!ret)
 		ret = read_text(at, "provider", 0, &slot->provider, err);
 	if (!ret && !provider_ok(slot->provider))
-		ret = cmek_json_bad(at, "provider", "is none of local, aws, gcp, ibm", err);
+		ret = cmek_json_bad(at, "provider", "is none of local, aws, gcp, ibm, recovery", err);
 	if (!ret)
 		ret = read_text(at, "key", 0, &slot->key, err);
 	if (!ret)

@@ -19,6 +19,7 @@ struct story {
 	enum cmek_kind kind;
 	int err;
 	unsigned n_tried, n_skipped;
+	const struct cmek_slot *recovery; /* one for a recovery code, which was not tried */
 };
 
 static bool may_pass(enum cmek_kind kind)
@@ -44,6 +45,12 @@ static bool is_wanted(const struct cmek_slot *slot, const struct cmek_unlock_par
 	       (!params->key || cmek_slot_key_is(slot->resolved, params->key));
 }
 
+/* Nobody is asked for a recovery code who has not asked for its slot. */
+static bool is_left_alone(const struct cmek_slot *slot, const struct cmek_unlock_params *params)
+{
+	return params->slot < 0 && !params->key && !strcmp(slot->provider, CMEK_KMS_RECOVERY_NAME);
+}
+
 /* No slot was even tried. */
 static int nothing_tried(const struct cmek_volhdr *hdr, const struct cmek_unlock_params *params,
 			 const struct story *story, struct cmek_error *err)
@@ -53,6 +60,9 @@ static int nothing_tried(const struct cmek_volhdr *hdr, const struct cmek_unlock
 			err, CMEK_E_MISMATCH, EKEYREJECTED,
 			"no key slot is for a key that is pinned for this volume on this host (%s); slot %u is for %s",
 			cmek_pins_text(params->pins), hdr->slots[0].id, hdr->slots[0].resolved);
+	if (story->recovery)
+		return cmek_error_set(err, CMEK_E_NOT_FOUND, ENXIO, "the volume has slots for recovery codes only: slot %u",
+				      story->recovery->id);
 	if (params->key)
 		return cmek_error_set(err, CMEK_E_MISMATCH, EKEYREJECTED, "no key slot is for %s; slot %u is for %s",
 				      params->key, hdr->slots[0].id, hdr->slots[0].resolved);
@@ -67,11 +77,16 @@ static int open_kek(const struct cmek_volhdr *hdr, const struct cmek_unlock_para
 	const struct cmek_slot *slot;
 	struct cmek_error failure;
 	size_t i;
+	int ret;
 
 	for (i = 0; i < hdr->n_slots; i++) {
 		slot = &hdr->slots[i];
 		if (!is_wanted(slot, params))
 			continue;
+		if (is_left_alone(slot, params)) {
+			story.recovery = slot;
+			continue;
+		}
 		/* A key that the user names is a pin by itself. */
 		if (!params->key && params->pins && !cmek_pins_match(params->pins, slot)) {
 			cmek_report(&params->report,
@@ -91,8 +106,10 @@ static int open_kek(const struct cmek_volhdr *hdr, const struct cmek_unlock_para
 	}
 	if (!story.n_tried)
 		return nothing_tried(hdr, params, &story, err);
-	return cmek_error_set(err, story.kind, story.err, "%s%s", story.n_tried > 1 ? "no key slot opens: " : "",
-			      story.text);
+	ret = cmek_error_set(err, story.kind, story.err, "%s%s", story.n_tried > 1 ? "no key slot opens: " : "", story.text);
+	if (story.recovery)
+		cmek_error_prefix(err, "slot %u is for a recovery code and was not asked for; the others", story.recovery->id);
+	return ret;
 }
 
 static int add_deks(const struct cmek_volhdr *hdr, struct cmek_keyring *ring, struct cmek_error *err)

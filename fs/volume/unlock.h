@@ -17,7 +17,8 @@ struct cmek_unlock_params {
 	struct cmek_unwrapper unwrapper;
 	/*
 	 * Which slots may be tried. key: only those of this key (its full form, with or without the provider's scheme);
-	 * it is a pin by itself. slot: only this one, -1 = any. pins: only those that match, NULL = the volume is not
+	 * it is a pin by itself. slot: only this one, -1 = any. Slots for recovery codes are tried only when either is
+	 * given. pins: only those that match, NULL = the volume is not
 	 * pinned here.
 	 */
 	const char *key;

@@ -179,7 +179,7 @@ def check_config(config, head_uuid):
     for slot in slots:
         need(isinstance(slot, dict) and is_int(slot.get("id"), 0, 31), "slot id")
         need(slot.get("purpose") in ("data", "backup", "recovery"), "slot purpose")
-        need(slot.get("provider") in ("local", "aws", "gcp", "ibm"), "slot provider")
+        need(slot.get("provider") in ("local", "aws", "gcp", "ibm", "recovery"), "slot provider")
         for name in ("key", "resolved", "version", "region", "wrapped", "created", "rewrapped"):
             need(isinstance(slot.get(name), str), f"slot {name}")
         need(isinstance(slot.get("principal"), dict), "slot principal")
