@@ -115,6 +115,8 @@ int cmek_content_failed(const struct cmek_content *content);
 int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool trunc, struct cmek_ofile **ret_file);
 /* One open less. Errors of earlier deferred work are told by cmek_ofile_flush(), not here. */
 void cmek_ofile_close(struct cmek_ofile *file);
+/* It has changes that are not in the store yet: while it has, its node must not be forgotten. */
+bool cmek_ofile_is_dirty(struct cmek_ofile *file);
 /* The live state of a node with a reference for the caller, or NULL when it has none (then the store is the truth). */
 struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node);
 

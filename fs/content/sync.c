@@ -130,6 +130,11 @@ static void commit_files(struct cmek_ofile **files, size_t n, int *results)
 	}
 }
 
+bool cmek_ofile_is_dirty(struct cmek_ofile *file)
+{
+	return cmek_commit_needed(file);
+}
+
 int cmek_content_commit(struct cmek_ofile *file)
 {
 	int r;

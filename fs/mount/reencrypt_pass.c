@@ -22,11 +22,16 @@
 /* So much is moved before others get at the file's commit, the rate is looked at, and a lock or an end waits no longer. */
 #define STEP_BYTES (4u << 20)
 
+/* Files with changes of ours that are not in the store yet; so many go there together. */
+#define KEPT_MAX 64u
+
 struct pass {
 	struct cmek_reencrypt *work;
 	const struct cmek_reencrypt_params *params;
 	struct cmek_reencrypt_counts *counts;
 	bool measure; /* counts only */
+	uint64_t kept[KEPT_MAX]; /* nodes of such files */
+	unsigned n_kept;
 };
 
 /* It has gone while it was being looked for. */
@@ -123,15 +128,67 @@ static int verify_file(struct pass *p, struct cmek_ofile *file)
 
 static int open_file(struct pass *p, uint64_t node, struct cmek_ofile **ret_file)
 {
+	struct cmek_ofile *file = NULL;
 	int r = -ECANCELED;
 
 	if (cmek_reencrypt_enter(p->work))
-		r = cmek_ofile_open(p->params->content, node, -1, false, ret_file);
-	/* The kernel was told another size, which it does not take back: see check_size() of ops_file.c. */
-	if (r == 0 && cmek_ofile_check_size(*ret_file) == CMEK_SIZE_MENDED)
+		r = cmek_ofile_open(p->params->content, node, -1, false, &file);
+	/*
+	 * The kernel was told another size, which it does not take back: see check_size() of ops_file.c. Under its new node it
+	 * is met by the next pass, and by no two nodes at once.
+	 */
+	if (r == 0 && cmek_ofile_check_size(file) == CMEK_SIZE_MENDED) {
 		cmek_tree_retire(p->params->tree, node);
+		cmek_ofile_close(file);
+		file = NULL;
+		p->counts->old++;
+		r = -ESTALE;
+	}
 	cmek_reencrypt_leave(p->work);
+	*ret_file = file;
 	return r;
+}
+
+/*
+ * Brings what waits of the kept files to the store, and lets go of them. As with the kernel's forget: a file that is not known
+ * any more is given another node when it is looked up again, which goes by what is in the store.
+ */
+static int settle_kept(struct pass *p)
+{
+	struct cmek_ofile *file;
+	int r = 0, one;
+	unsigned i;
+
+	if (p->n_kept == 0)
+		return 0;
+	/* Also at the end, when the keys may still be used: nobody has locked the volume while we are in. */
+	if (!cmek_reencrypt_enter(p->work))
+		r = -ECANCELED;
+	(void)cmek_content_commit_all(p->params->content); /* with few flushes; each file says how it went */
+	for (i = 0; i < p->n_kept; i++) {
+		file = cmek_ofile_find(p->params->content, p->kept[i]);
+		one = file ? cmek_content_commit(file) : 0;
+		cmek_ofile_close(file);
+		/* What can't be written keeps its node, for as long as the mount. */
+		if (one == 0)
+			cmek_tree_let_go(p->params->tree, p->kept[i]);
+		else if (r == 0)
+			r = one;
+	}
+	cmek_reencrypt_leave(p->work);
+	p->n_kept = 0;
+	return r;
+}
+
+/* Closes a file; while it has changes it stays known. */
+static int close_file(struct pass *p, uint64_t node, struct cmek_ofile *file)
+{
+	(void)cmek_reencrypt_enter(p->work);
+	if (file && cmek_ofile_is_dirty(file) && cmek_tree_keep(p->params->tree, node) == 0)
+		p->kept[p->n_kept++] = node;
+	cmek_ofile_close(file);
+	cmek_reencrypt_leave(p->work);
+	return p->n_kept == KEPT_MAX ? settle_kept(p) : 0;
 }
 
 /* size: plain bytes, as the look-up told. */
@@ -140,7 +197,7 @@ static int move_file(struct pass *p, uint64_t node, uint64_t size)
 	struct cmek_reencrypt_step step = { .group = 0 };
 	uint64_t before = p->counts->bytes_done, bad = p->counts->bad, moved;
 	struct cmek_ofile *file = NULL;
-	int r;
+	int r, closed;
 
 	r = open_file(p, node, &file);
 	while (r == 0) {
@@ -154,9 +211,8 @@ static int move_file(struct pass *p, uint64_t node, uint64_t size)
 	}
 	if (r == 1 && p->counts->proving)
 		r = verify_file(p, file);
-	(void)cmek_reencrypt_enter(p->work);
-	cmek_ofile_close(file);
-	cmek_reencrypt_leave(p->work);
+	closed = close_file(p, node, file);
+	r = closed < 0 && (r >= 0 || is_gone(r)) ? closed : r;
 	if (r == -ECANCELED)
 		return r;
 	p->counts->bytes_done = before + size;
@@ -333,7 +389,7 @@ static int move_nameless(struct pass *p)
 
 int cmek_reencrypt_measure(struct cmek_reencrypt *work, struct cmek_reencrypt_counts *counts)
 {
-	struct pass p = { work, cmek_reencrypt_params(work), counts, true };
+	struct pass p = { .work = work, .params = cmek_reencrypt_params(work), .counts = counts, .measure = true };
 
 	counts->bytes_total = counts->files_total = 0;
 	return walk_tree(&p);
@@ -341,9 +397,9 @@ int cmek_reencrypt_measure(struct cmek_reencrypt *work, struct cmek_reencrypt_co
 
 int cmek_reencrypt_pass(struct cmek_reencrypt *work, struct cmek_reencrypt_counts *counts)
 {
-	struct pass p = { work, cmek_reencrypt_params(work), counts, false };
+	struct pass p = { .work = work, .params = cmek_reencrypt_params(work), .counts = counts };
 	bool all_noted = true;
-	int r;
+	int r, settled;
 
 	counts->bytes_done = counts->files_done = counts->moved = counts->bad = counts->left = counts->busy = counts->old = 0;
 	memset(&counts->looked, 0, sizeof(counts->looked));
@@ -364,6 +420,8 @@ int cmek_reencrypt_pass(struct cmek_reencrypt *work, struct cmek_reencrypt_count
 	 */
 	if (counts->proving)
 		all_noted = cmek_tree_moves_end(p.params->tree);
+	settled = settle_kept(&p);
+	r = r == 0 ? settled : r;
 	/* What waits for the committer is under the new key when it is in the store. */
 	if (r == 0)
 		r = cmek_reencrypt_enter(work) ? cmek_content_commit_all(p.params->content) : -ECANCELED;

@@ -284,6 +284,18 @@ void cmek_tree_forget(struct cmek_tree *tree, uint64_t node, uint64_t n_lookups)
 	cmek_node_forget(tree->nodes, node, n_lookups);
 }
 
+int cmek_tree_keep(struct cmek_tree *tree, uint64_t node)
+{
+	struct cmek_node copy;
+
+	return cmek_node_get(tree->nodes, node, &copy);
+}
+
+void cmek_tree_let_go(struct cmek_tree *tree, uint64_t node)
+{
+	cmek_node_put(tree->nodes, node);
+}
+
 uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index)
 {
 	return cmek_node_next(tree->nodes, index);

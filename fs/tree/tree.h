@@ -120,6 +120,10 @@ void cmek_tree_moves_watch(struct cmek_tree *tree);
 bool cmek_tree_moves_next(struct cmek_tree *tree, uint64_t *ret_node);
 bool cmek_tree_moves_end(struct cmek_tree *tree);
 
+/* Keeps a node known until it is let go, whoever forgets it. -ESTALE: there is no such node. */
+int cmek_tree_keep(struct cmek_tree *tree, uint64_t node);
+void cmek_tree_let_go(struct cmek_tree *tree, uint64_t node);
+
 /* Goes through the nodes that the kernel knows: as cmek_node_next(). */
 uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index);
 
