@@ -379,8 +379,8 @@ job_powercut() {
 	build build_gcc CC=gcc
 	run make -C "$work/build_gcc" tests/powercut/recorder tests/powercut/mkimage
 	export CMEK_BUILD=$work/build_gcc
-	verdict "power cuts" run "${cut[@]}" --workload overwrite,append,files,sqlite --tear 4096,512 --images 6 --second 1
-	verdict "kills" run "${cut[@]}" --workload overwrite,append --kill --images 3
+	verdict "power cuts" run "${cut[@]}" --workload overwrite,append,files,sqlite,rotate --tear 4096,512 --images 6 --second 1
+	verdict "kills" run "${cut[@]}" --workload overwrite,append,rotate --kill --images 3
 }
 
 # The same inputs in every run; tests/fuzz/README.md has the long one.

@@ -34,6 +34,8 @@ check() {
 	pg pg_amcheck --install-missing --heapallindexed -j 2 -d bench
 }
 
+has_ended() { ! kill -0 "$1" 2>/dev/null; }
+
 new_volume "$store"
 start "$store" "$mnt"
 mkdir -p "$run"
@@ -59,6 +61,33 @@ check
 # Each transaction of pgbench adds one delta to an account and to the history.
 [ "$(sql -d bench -c 'select sum(abalance) = (select sum(delta) from pgbench_history) from pgbench_accounts')" = t ] ||
 	fail "accounts and history differ after the recovery"
+
+if [ "$CMEK_FS" = cmekfs ]; then
+	say "all of it moved to a new data key under load, and the old one destroyed"
+	history=$(sql -d bench -c 'select count(*) from pgbench_history')
+	pg pgbench -n -c 4 -j 2 -T 600 --log --log-prefix="$run/acknowledged" bench >/dev/null 2>&1 &
+	load=$!
+	expect_code 0 "$CTL" rotate "$mnt"
+	expect_code 0 "$CTL" reencrypt --now "$mnt"
+	expect_text 'data key 1 is destroyed'
+	# Now the mount goes, and nothing can be read again from what the kernel has.
+	postmaster=$(head -n 1 "$data/postmaster.pid")
+	kill -KILL "$(storage_pid "$store")"
+	kill -QUIT "$postmaster" 2>/dev/null || true # it may have ended by itself
+	wait $load && fail "pgbench did not notice that the file system was gone"
+	wait_for 120 has_ended "$postmaster" || fail "the server has not ended"
+	wait_for 60 ended "$store" || fail "processes are left"
+	wait "${mount_pid[$mnt]}" || true
+	unset "mount_pid[$mnt]"
+	start "$store" "$mnt"
+	server "$data" start
+	# What pgbench has logged was acknowledged; not all that was is in its log.
+	acknowledged=$(cat "$run"/acknowledged.* | wc -l)
+	[ "$(sql -d bench -c 'select count(*) from pgbench_history')" -ge $((history + acknowledged)) ] ||
+		fail "acknowledged transactions are lost"
+	[ "$(sql -d bench -c 'select sum(abalance) = (select sum(delta) from pgbench_history) from pgbench_accounts')" = t ] ||
+		fail "accounts and history differ"
+fi
 
 say "base backup and dump onto the mount, under load"
 pg pgbench -n -c 2 -T 60 bench >/dev/null 2>&1 &

@@ -33,6 +33,7 @@ class Settings:
     def __init__(self, seed, seconds, target, fs, found_features):
         self.seed = seed
         self.seconds = seconds
+        self.target = target
         self.strict = target.strict
         self.can_punch = "punch" in found_features
         self.has_xattr = "xattr" in found_features

@@ -268,6 +268,10 @@ class Cmekfs:
             command([self.cmekctl, "key", "create", "local:powercut"], env=env)
         command([self.mkfs, "--key", "local:powercut", *self.mkfs_opts, store], env=env)
 
+    def control(self, top, *argv):
+        """cmekctl with a volume that is mounted on top (of a Disk)."""
+        command([self.cmekctl, *argv], env=self._env(os.path.dirname(top)))
+
     def mount(self, store, mount, scratch, opts, limit=MOUNT_SECONDS):
         return Daemon([self.cmekfs, "-f", "-o", ",".join(["allow_other", *opts]), store, mount], mount,
                       os.path.join(scratch, "target.log"), self._env(scratch), limit=limit)
