@@ -90,6 +90,7 @@ static const struct key watch_keys[] = {
 	{ "interval", TEXT, 0, 0 },
 	{ "retry", TEXT, 0, 0 },
 	{ "grace", TEXT, 0, 0 },
+	{ "auto_rewrap", TEXT, 0, 0 },
 	{ "on_throttled", TEXT, 0, 0 },
 	{ "on_unreachable", TEXT, 0, 0 },
 	{ "on_expired", TEXT, 0, 0 },
@@ -107,6 +108,7 @@ static const struct key volume_keys[] = {
 	{ "store", PATH, 0, 0 },
 	{ "key", TEXT, 0, 0 },
 	{ "profile", TEXT, 0, 0 },
+	{ "auto_rewrap", BOOL, 0, 0 },
 	{ NULL, TEXT, 0, 0 },
 };
 

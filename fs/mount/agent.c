@@ -26,8 +26,11 @@
 #define REQUEST_HEAD (1 + UUID_LEN)
 #define REQUEST_MAX (REQUEST_HEAD + CMEK_SLOT_ENCODED_MAX)
 
-/* ASK_RENEW: as ASK_UNWRAP, and for the slot with a fresher blob, if the service makes one on the way. */
-enum { ASK_UNWRAP = 1, ASK_DESCRIBE = 2, ASK_RENEW = 3 };
+/*
+ * ASK_RENEW: as ASK_UNWRAP, and for the slot with a fresher blob, if the service makes one on the way. ASK_REWRAP: for such a
+ * slot alone.
+ */
+enum { ASK_UNWRAP = 1, ASK_DESCRIBE = 2, ASK_RENEW = 3, ASK_REWRAP = 4 };
 
 /* Both ends are one program, so this never leaves the machine or outlives the mount. */
 struct answer {
@@ -35,7 +38,7 @@ struct answer {
 	struct cmek_error error;
 	uint8_t kek[KEK_LEN];
 	struct cmek_agent_key key; /* of ASK_DESCRIBE */
-	uint32_t renewed_len;      /* of ASK_RENEW: the length of the next message, 0 = there is none */
+	uint32_t renewed_len;      /* of ASK_RENEW and ASK_REWRAP: the length of the next message, 0 = there is none */
 };
 
 static int send_whole(int sock, const void *data, size_t len)
@@ -92,11 +95,17 @@ static int describe_key(const struct cmek_slot *slot, const struct cmek_kms_opti
 	struct cmek_kms_principal principal = cmek_slot_principal(slot);
 	struct cmek_kms_info info = { .state = CMEK_KMS_STATE_UNKNOWN };
 	struct cmek_kms *kms = NULL;
+	size_t i;
 	int rc = cmek_kms_open(slot->resolved, &principal, opts, &kms, err);
 
 	if (rc == 0)
 		rc = cmek_kms_describe(kms, &info, err);
 	if (rc == 0) {
+		key->version_state = CMEK_KMS_STATE_UNKNOWN;
+		for (i = 0; *slot->version && i < info.n_versions; i++) {
+			if (strcmp(info.versions[i].id, slot->version) == 0)
+				key->version_state = info.versions[i].state;
+		}
 		key->state = info.state;
 		key->deletion_date = info.deletion_date;
 		(void)snprintf(key->primary_version, sizeof(key->primary_version), "%s",
@@ -151,6 +160,31 @@ static int unwrap_key(const uint8_t *volume, const struct cmek_slot *slot, const
 	return rc;
 }
 
+/* The slot becomes that under the newest version. */
+static int rewrap_key(const uint8_t *volume, struct cmek_slot *slot, const struct cmek_kms_options *opts,
+		      struct answer *answer, char **ret_renewed, struct cmek_error *err)
+{
+	struct cmek_secret *kek = NULL;
+	char *text = NULL;
+	size_t len = 0;
+	int rc = cmek_keyslot_unwrap(volume, slot, opts, &kek, NULL, err);
+
+	if (rc == 0)
+		rc = cmek_keyslot_rewrap(volume, slot, opts, kek, err);
+	if (rc == 0)
+		rc = cmek_slot_encode(slot, &text, &len, err);
+	if (rc == 0 && len > CMEK_SLOT_ENCODED_MAX)
+		rc = cmek_error_set(err, CMEK_E_LIMIT, EMSGSIZE, "the key slot is too large");
+	cmek_secret_free(kek);
+	if (rc != 0) {
+		free(text);
+		return rc;
+	}
+	answer->renewed_len = (uint32_t)len;
+	*ret_renewed = text;
+	return 0;
+}
+
 /* request: len bytes as received. *ret_renewed: answer->renewed_len bytes, malloced, if that is not 0. */
 static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_options *opts,
 			   struct cmek_kms_session **session, struct answer *answer, char **ret_renewed)
@@ -167,6 +201,8 @@ static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_o
 	if (answer->rc == 0 && (request[0] == ASK_UNWRAP || request[0] == ASK_RENEW))
 		answer->rc = unwrap_key(request + 1, &slot, opts, answer, request[0] == ASK_RENEW ? ret_renewed : NULL,
 					&answer->error);
+	else if (answer->rc == 0 && request[0] == ASK_REWRAP)
+		answer->rc = rewrap_key(request + 1, &slot, opts, answer, ret_renewed, &answer->error);
 	else if (answer->rc == 0 && request[0] == ASK_DESCRIBE)
 		answer->rc = describe_key(&slot, opts, &answer->key, &answer->error);
 	else if (answer->rc == 0)
@@ -267,21 +303,21 @@ static int take_error(struct answer *answer, struct cmek_error *err)
 }
 
 /* The message that was announced. A slot that can't be read is none; a message that does not come breaks the connection. */
-static int take_renewed(const struct cmek_agent_link *link, size_t len, struct cmek_error *err)
+static int take_renewed(const struct cmek_agent_link *link, size_t len, struct cmek_slot *renewed, struct cmek_error *err)
 {
 	uint8_t *text = malloc(CMEK_SLOT_ENCODED_MAX);
 	size_t max = text ? CMEK_SLOT_ENCODED_MAX : 0;
 	ssize_t n = receive_whole(link->sock, text, max);
 	int rc = 0;
 
-	cmek_slot_done(link->renewed);
-	memset(link->renewed, 0, sizeof(*link->renewed));
+	cmek_slot_done(renewed);
+	memset(renewed, 0, sizeof(*renewed));
 	if (!text)
 		rc = cmek_error_sys(err, ENOMEM, "asking the KMS agent");
 	else if (n != (ssize_t)len)
 		rc = cmek_error_set(err, CMEK_E_SYSTEM, EPIPE, "the KMS agent ended without an answer");
 	else
-		(void)cmek_slot_decode(text, len, link->renewed, NULL);
+		(void)cmek_slot_decode(text, len, renewed, NULL);
 	free(text);
 	return rc;
 }
@@ -322,7 +358,7 @@ static int ask_unwrap(const struct cmek_agent_link *link, const uint8_t volume[U
 	if (rc == 0)
 		rc = take_error(answer, err);
 	if (rc == 0 && link->renewed && answer->renewed_len != 0)
-		rc = take_renewed(link, answer->renewed_len, err);
+		rc = take_renewed(link, answer->renewed_len, link->renewed, err);
 	if (rc == 0)
 		rc = cmek_secret_new_copy(CMEK_KEY_KEK, answer->kek, KEK_LEN, ret_kek, err);
 	cmek_secret_free(room);
@@ -362,6 +398,37 @@ int cmek_agent_describe(struct cmek_agent_link *link, const uint8_t volume[UUID_
 	answer.key.primary_version[sizeof(answer.key.primary_version) - 1] = '\0';
 	*ret_key = answer.key;
 	return 0;
+}
+
+static int ask_rewrap(const struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+		      struct cmek_slot *ret_slot, struct cmek_error *err)
+{
+	struct cmek_slot renewed = { 0 };
+	struct answer answer; /* without a key */
+	int rc = ask(link, ASK_REWRAP, volume, slot, &answer, err);
+
+	if (rc == 0)
+		rc = take_error(&answer, err);
+	if (rc == 0)
+		rc = take_renewed(link, answer.renewed_len, &renewed, err);
+	if (rc == 0 && !renewed.wrapped)
+		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "the KMS agent's slot can't be read");
+	if (rc == 0)
+		*ret_slot = renewed;
+	else
+		cmek_slot_done(&renewed);
+	return rc;
+}
+
+int cmek_agent_rewrap(const struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+		      struct cmek_slot *ret_slot, struct cmek_error *err)
+{
+	struct cmek_error own = CMEK_ERROR_INIT;
+	uint64_t start_ns = now_ns();
+	int rc = ask_rewrap(link, volume, slot, ret_slot, &own);
+
+	count(link, CMEK_AGENT_REWRAP, start_ns, rc, &own);
+	return pass_error(rc, &own, err);
 }
 
 struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link)

@@ -24,11 +24,12 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 struct cmek_agent_key {
 	enum cmek_kms_state state;
 	char primary_version[512]; /* "" = unknown */
+	enum cmek_kms_state version_state; /* of the version that the slot was wrapped under, as far as it is told apart */
 	int64_t deletion_date;     /* Unix seconds, 0 = none */
 };
 
 /* What was asked, how often with which outcome, and how long that took in all. Zeroed at first; read while others count. */
-enum { CMEK_AGENT_UNWRAP, CMEK_AGENT_DESCRIBE, CMEK_AGENT_CALLS };
+enum { CMEK_AGENT_UNWRAP, CMEK_AGENT_DESCRIBE, CMEK_AGENT_REWRAP, CMEK_AGENT_CALLS };
 struct cmek_agent_counts {
 	struct {
 		atomic_uint_fast64_t outcomes[CMEK_E_KIND_MAX]; /* CMEK_E_NONE: it went well */
@@ -47,6 +48,12 @@ struct cmek_agent_link {
 	struct cmek_agent_counts *counts; /* borrowed; NULL: nobody counts */
 };
 struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link);
+/*
+ * A copy of the slot, wrapped under the newest version of its key, and proven to hold the same KEK; nobody but the agent sees
+ * that. link->renewed is not looked at. *ret_slot is the caller's (cmek_slot_done()). Kinds as cmek_keyslot_rewrap().
+ */
+int cmek_agent_rewrap(const struct cmek_agent_link *link, const uint8_t volume[16], const struct cmek_slot *slot,
+		      struct cmek_slot *ret_slot, struct cmek_error *err);
 /* The state of a slot's key. Kinds of cmek_kms_describe(). */
 int cmek_agent_describe(struct cmek_agent_link *link, const uint8_t volume[16], const struct cmek_slot *slot,
 			struct cmek_agent_key *ret_key, struct cmek_error *err);

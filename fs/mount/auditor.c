@@ -29,6 +29,7 @@ static const char *const event_names[CMEK_EVENT_TYPES] = {
 	[CMEK_EVENT_KEY_VERSION] = "key.new-version",
 	[CMEK_EVENT_SLOT_REWRAP] = "slot.rewrap",
 	[CMEK_EVENT_UNAUTHENTIC] = "data.unauthentic",
+	[CMEK_EVENT_VERSION_STATE] = "key.version-state",
 	[CMEK_EVENT_DEK_RETIRE] = "dek.retire",
 	[CMEK_EVENT_DEK_DESTROY] = "dek.destroy",
 };

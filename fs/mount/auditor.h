@@ -28,6 +28,7 @@ enum cmek_mount_event_type {
 	CMEK_EVENT_SLOT_REWRAP, /* and the slot is (or could not be) wrapped under it */
 	CMEK_EVENT_DEK_RETIRE, /* a data key (dek); reason: what was proved */
 	CMEK_EVENT_DEK_DESTROY,
+	CMEK_EVENT_VERSION_STATE, /* the version that a slot needs is no longer enabled */
 	CMEK_EVENT_UNAUTHENTIC, /* stored bytes that fail authentication */
 	CMEK_EVENT_TYPES,
 };

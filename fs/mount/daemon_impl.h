@@ -146,6 +146,14 @@ int cmek_daemon_try_slots(struct daemon *d, struct cmek_volhdr_store *header, co
  * store_fd (borrowed); forgets it either way. What goes wrong is logged: the slot is as good as before.
  */
 void cmek_daemon_renew(struct daemon *d, int store_fd);
+/*
+ * Puts a slot that was wrapped anew into the header, in one update, and tells the audit log. Its blob is taken over. from: the
+ * slot that it was made from and that must be there still, in a header of this volume's keys, and no older one than was
+ * unlocked. Under life_lock. Kinds: busy (somebody changes the header, or has changed the slot; the volume is locked),
+ * mismatch, tampered, system: the header is as before.
+ */
+int cmek_daemon_put_slot(struct daemon *d, int store_fd, struct cmek_slot *renewed, const struct cmek_slot *from,
+			 struct cmek_error *err);
 
 /*
  * retire.c: the functions of struct cmek_reencrypt_host, arg is the daemon. The keys must be in use (not locked). They write

@@ -171,6 +171,21 @@ static void tell_slots(const struct text *t, const json_t *slots)
 	}
 }
 
+/* Of the versions that the header needs, which the service may tell apart. */
+static void tell_versions(const struct text *t, const json_t *slots)
+{
+	const json_t *slot;
+	char number[24];
+	size_t i;
+
+	head(t, "cmekfs_key_slot_version_at_risk", "gauge", "Whether the version of the key that the slot was wrapped under is disabled, or will be or is destroyed.");
+	json_array_foreach(slots, i, slot) {
+		(void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(json_object_get(slot, "slot")));
+		sample(t, "cmekfs_key_slot_version_at_risk", "", ONE_LABEL("slot", number),
+		       json_is_string(json_object_get(slot, "version_state")));
+	}
+}
+
 static void tell_watch(const struct text *t, const json_t *watch, int64_t now)
 {
 	const json_t *slots = json_object_get(watch, "slots");
@@ -191,6 +206,8 @@ static void tell_watch(const struct text *t, const json_t *watch, int64_t now)
 	}
 	if (json_array_size(slots) > 0)
 		tell_slots(t, slots);
+	if (json_array_size(slots) > 0)
+		tell_versions(t, slots);
 }
 
 /* ---- counters ---- */
@@ -310,7 +327,8 @@ static void tell_requests(const struct text *t, const struct cmek_gate *gate)
 
 static void tell_kms(const struct text *t, const struct cmek_agent_counts *counts)
 {
-	static const char *const calls[CMEK_AGENT_CALLS] = { [CMEK_AGENT_UNWRAP] = "unwrap", [CMEK_AGENT_DESCRIBE] = "describe" };
+	static const char *const calls[CMEK_AGENT_CALLS] = { [CMEK_AGENT_UNWRAP] = "unwrap", [CMEK_AGENT_DESCRIBE] = "describe",
+							 [CMEK_AGENT_REWRAP] = "rewrap" };
 	uint64_t n, total[CMEK_AGENT_CALLS] = { 0 };
 	int call, kind;
 

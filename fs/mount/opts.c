@@ -43,6 +43,7 @@ enum verb {
 	BYTES,
 	WATCH_OFF, /* n */
 	WATCH,     /* a key of cmek_watch_policy_set() behind "watch_" */
+	AUTO_REWRAP, /* n */
 };
 
 /* needs_value: the option is `name=VALUE`; otherwise it stands alone. field: offset of what TEXT and BYTES set. */
@@ -93,6 +94,8 @@ static const struct option_row option_table[] = {
 	{ "watch_on_disabled", WATCH, true, 0, 0 },
 	{ "watch_on_pending_deletion", WATCH, true, 0, 0 },
 	{ "watch_on_destroyed", WATCH, true, 0, 0 },
+	{ "auto_rewrap", AUTO_REWRAP, false, 1, 0 },
+	{ "noauto_rewrap", AUTO_REWRAP, false, 0, 0 },
 
 	{ "suid", KERNEL_FLAG, false, 0, 0 },
 	{ "nosuid", KERNEL_FLAG, false, 0, 0 },
@@ -143,6 +146,7 @@ static const char usage_text[] =
 	"       allow_other, noallow_other, allow_root\n"
 	"       commit=SECONDS, held_max=SIZE, map_cache=SIZE, max_threads=N\n"
 	"       nowatch, watch_interval=TIME, watch_grace=TIME, watch_on_STATE=ACTION, ...\n"
+	"       auto_rewrap             wrap key slots under newer versions of their keys\n"
 	"       nojournal, journal_size=SIZE, salvage, nowriteback, unlocked_memory\n"
 	"       fsname=NAME\n"
 	"       suid, nosuid, dev, nodev, exec, noexec, sync, dirsync, noatime\n"
@@ -193,11 +197,11 @@ static int set_commit(struct cmek_mount_opts *opts, const struct option_row *row
 	return 0;
 }
 
+static const char auto_rewrap_key[] = "auto_rewrap";
+
 /* Checked and kept, to be applied again behind the configuration, which is read later. */
-static int give_watch(struct cmek_mount_opts *opts, const struct option_row *row, const char *value,
-		      struct cmek_error *err)
+static int give_watch(struct cmek_mount_opts *opts, const char *key, const char *value, struct cmek_error *err)
 {
-	const char *key = row->name + strlen("watch_");
 	int rc = cmek_watch_policy_set(&opts->watch, key, value, err);
 	size_t i = 0;
 
@@ -265,7 +269,9 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 		opts->watch.off = row->n;
 		return 0;
 	case WATCH:
-		return give_watch(opts, row, value, err);
+		return give_watch(opts, row->name + strlen("watch_"), value, err);
+	case AUTO_REWRAP:
+		return give_watch(opts, auto_rewrap_key, row->n ? "yes" : "no", err);
 	}
 	return 0;
 }
@@ -443,9 +449,9 @@ out:
 /* What the configuration says of the watch, and over it what -o says. */
 static int configure_watch(struct cmek_mount_opts *opts, const struct cmek_conf *conf, struct cmek_error *err)
 {
-	static const char *const keys[] = { "interval", "retry", "grace", "on_throttled", "on_unreachable", "on_expired",
-					    "on_denied", "on_disabled", "on_pending_deletion", "on_destroyed" };
-	const char *value;
+	static const char *const keys[] = { "interval", "retry", "grace", auto_rewrap_key, "on_throttled", "on_unreachable",
+					    "on_expired", "on_denied", "on_disabled", "on_pending_deletion", "on_destroyed" };
+	const char *value, *name;
 	int rc = 0;
 	size_t i;
 
@@ -454,6 +460,9 @@ static int configure_watch(struct cmek_mount_opts *opts, const struct cmek_conf 
 		if (value)
 			rc = cmek_watch_policy_set(&opts->watch, keys[i], value, err);
 	}
+	name = cmek_volconf_name(conf, opts->store);
+	if (name)
+		(void)cmek_conf_bool(conf, "volume", name, auto_rewrap_key, &opts->watch.auto_rewrap); /* else it stays */
 	for (i = 0; rc == 0 && i < sizeof(opts->watch_given) / sizeof(opts->watch_given[0]); i++) {
 		if (opts->watch_given[i].key)
 			rc = cmek_watch_policy_set(&opts->watch, opts->watch_given[i].key, opts->watch_given[i].value, err);

@@ -39,7 +39,7 @@ struct cmek_mount_opts {
 	struct {
 		const char *key;
 		char *value;
-	} watch_given[CMEK_WATCH_STATES + 2];
+	} watch_given[CMEK_WATCH_STATES + 3];
 	unsigned commit_ms; /* 0 = default, so are the following */
 	unsigned max_threads;
 	uint64_t held_max_bytes;

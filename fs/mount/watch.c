@@ -164,6 +164,12 @@ int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, con
 		return set_time(&policy->retry_ms, INTERVAL_MIN_MS, INTERVAL_MAX_MS, key, value, err);
 	if (!strcmp(key, "grace"))
 		return set_time(&policy->grace_ms, 0, GRACE_MAX_MS, key, value, err);
+	if (!strcmp(key, "auto_rewrap")) {
+		if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			return bad(key, value, "yes or no", err);
+		policy->auto_rewrap = value[0] == 'y';
+		return 0;
+	}
 	state = strncmp(key, "on_", 3) == 0 ? find_state(key + 3) : -1;
 	if (state < 0)
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "watch: there is no %s", key);
@@ -206,6 +212,7 @@ json_t *cmek_watch_policy_json(const struct cmek_watch_policy *policy)
 	rc |= json_object_set_new(json, "retry", json_string(value));
 	put_time(value, sizeof(value), "", policy->grace_ms);
 	rc |= json_object_set_new(json, "grace", json_string(value));
+	rc |= json_object_set_new(json, "auto_rewrap", json_string(policy->auto_rewrap ? "yes" : "no"));
 	for (state = CMEK_WATCH_HEALTHY + 1; state < CMEK_WATCH_STATES; state++) {
 		(void)snprintf(key, sizeof(key), "on_%s", state_names[state]);
 		for (c = key; *c; c++)

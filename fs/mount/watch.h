@@ -41,6 +41,7 @@ const char *cmek_watch_action_name(enum cmek_watch_action action);
 
 struct cmek_watch_policy {
 	bool off;
+	bool auto_rewrap;     /* a slot whose key has a newer version is wrapped under that */
 	uint64_t interval_ms; /* between questions while healthy */
 	uint64_t retry_ms;    /* and while not */
 	uint64_t grace_ms;    /* from a state to its action, for those that have none of their own */
@@ -55,7 +56,7 @@ struct cmek_watch_policy {
 void cmek_watch_policy_init(struct cmek_watch_policy *policy);
 /*
  * Sets one key as the configuration and -o spell it: "interval", "retry", "grace" (durations), "on_STATE" ("ignore",
- * "read-only", "lock", "unmount", with a grace of its own: "lock:2h"; hyphens of the state are underscores). Kind usage,
+ * "read-only", "lock", "unmount", with a grace of its own: "lock:2h"; hyphens of the state are underscores), "auto_rewrap" ("yes", "no"). Kind usage,
  * -EINVAL.
  */
 int cmek_watch_policy_set(struct cmek_watch_policy *policy, const char *key, const char *value, struct cmek_error *err);

@@ -6,11 +6,13 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/crypto.h"
 #include "base/log.h"
@@ -21,12 +23,16 @@
 
 /* A description can be had of a key that does not unwrap, so each so many questions are a trial. */
 #define TRIAL_EVERY 10
+/* A slot that could not be wrapped anew is tried again after this. */
+#define REWRAP_RETRY_MS UINT64_C(600000)
 
 struct slot_view {
 	unsigned id;
 	char key[CMEK_SLOT_TEXT_MAX + 1];
 	enum cmek_watch_state state;
-	char version[512]; /* the key's newest, "" = unknown */
+	char version[512]; /* the key's newest, if it is newer than the slot's; "" = no, or unknown */
+	char own_version[512]; /* the slot's */
+	enum cmek_kms_state own_state; /* and its state */
 	char problem[CMEK_ERROR_TEXT_MAX]; /* "" = none */
 };
 
@@ -35,6 +41,7 @@ struct cmek_watcher {
 	pthread_t thread;
 	unsigned round;
 	bool told_unmount;
+	uint64_t rewrap_after_ms[CMEK_SLOTS_MAX]; /* by a slot's number: not again before */
 	/* lock: the rest. Short */
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
@@ -67,6 +74,10 @@ static const enum cmek_watch_state state_of_key[] = {
 struct poll {
 	struct cmek_watcher *w;
 	bool trial; /* whatever the descriptions say */
+	bool rewrap; /* slots that can be wrapped under a newer version */
+	/* Those that were: what they are now, and what they were made from. */
+	struct cmek_slot renewed[CMEK_SLOTS_MAX], from[CMEK_SLOTS_MAX];
+	size_t n_renewed;
 	struct slot_view slots[CMEK_SLOTS_MAX];
 	size_t n_slots;
 };
@@ -88,6 +99,50 @@ static void try_unwrap(struct daemon *d, const uint8_t volume[16], const struct 
 	(void)snprintf(view->problem, sizeof(view->problem), "%s", rc == 0 ? "" : err.text);
 }
 
+/* The version that the header needs is on its way out. */
+static bool is_at_risk(const struct slot_view *view)
+{
+	return view->own_state == CMEK_KMS_DISABLED || view->own_state == CMEK_KMS_PENDING_DELETION ||
+	       view->own_state == CMEK_KMS_DESTROYED;
+}
+
+static int copy_slot(const struct cmek_slot *slot, struct cmek_slot *ret_copy, struct cmek_error *err)
+{
+	char *text = NULL;
+	size_t len = 0;
+	int rc = cmek_slot_encode(slot, &text, &len, err);
+
+	if (rc == 0)
+		rc = cmek_slot_decode(text, len, ret_copy, err);
+	free(text);
+	return rc;
+}
+
+/* Has the agent wrap the slot under the key's newest version; what comes of it is kept for put_slots(). */
+static void rewrap_slot(struct poll *poll, const uint8_t volume[16], const struct cmek_slot *slot)
+{
+	struct cmek_agent_link link = { .sock = poll->w->d->agent, .counts = &poll->w->d->kms_counts };
+	struct cmek_slot *from = poll->from + poll->n_renewed;
+	struct cmek_error err = CMEK_ERROR_INIT;
+	int rc = copy_slot(slot, from, &err);
+
+	if (rc == 0)
+		rc = cmek_agent_rewrap(&link, volume, slot, poll->renewed + poll->n_renewed, &err);
+	if (rc == 0 && strcmp(poll->renewed[poll->n_renewed].version, from->version) == 0) {
+		cmek_slot_done(poll->renewed + poll->n_renewed);
+		memset(poll->renewed + poll->n_renewed, 0, sizeof(poll->renewed[0]));
+		rc = cmek_error_set(&err, CMEK_E_MISMATCH, EAGAIN, "the service does not wrap under the newer one");
+	}
+	if (rc == 0) {
+		poll->n_renewed++;
+		return;
+	}
+	cmek_slot_done(from);
+	memset(from, 0, sizeof(*from));
+	poll->w->rewrap_after_ms[slot->id] = now_ms() + REWRAP_RETRY_MS;
+	cmek_log(CMEK_LOG_WARNING, "key watch: slot %u stays under version %s of its key: %s", slot->id, slot->version, err.text);
+}
+
 static void ask_slot(struct poll *poll, const uint8_t volume[16], const struct cmek_slot *slot, struct slot_view *view)
 {
 	struct cmek_agent_link link = { .sock = poll->w->d->agent, .counts = &poll->w->d->kms_counts };
@@ -100,6 +155,7 @@ static void ask_slot(struct poll *poll, const uint8_t volume[16], const struct c
 	if (described) {
 		view->state = state_of_key[key.state];
 		(void)snprintf(view->version, sizeof(view->version), "%s", key.primary_version);
+		view->own_state = key.version_state;
 		if (view->state != CMEK_WATCH_HEALTHY)
 			(void)snprintf(view->problem, sizeof(view->problem), "the key is %s", cmek_kms_state_name(key.state));
 	} else if (rc != 0 && !cmek_watch_unwrap_tells(err.kind)) {
@@ -107,7 +163,8 @@ static void ask_slot(struct poll *poll, const uint8_t volume[16], const struct c
 		(void)snprintf(view->problem, sizeof(view->problem), "%s", err.text);
 		return;
 	}
-	if (!described || (view->state == CMEK_WATCH_HEALTHY && poll->trial))
+	/* Nor does a key that is enabled say that the version is which the slot needs. */
+	if (!described || (view->state == CMEK_WATCH_HEALTHY && (poll->trial || is_at_risk(view))))
 		try_unwrap(poll->w->d, volume, slot, view, described);
 }
 
@@ -130,6 +187,10 @@ static int look_instead(void *arg, const uint8_t volume[16], const struct cmek_s
 		ask_slot(poll, volume, slot, view);
 		if (*view->version && *slot->version && strcmp(view->version, slot->version) == 0)
 			view->version[0] = '\0'; /* it is what the slot has */
+		(void)snprintf(view->own_version, sizeof(view->own_version), "%s", slot->version);
+		if (poll->rewrap && *view->version && *slot->version && view->state == CMEK_WATCH_HEALTHY &&
+		    now_ms() >= poll->w->rewrap_after_ms[slot->id])
+			rewrap_slot(poll, volume, slot);
 	}
 	return cmek_error_set(err, CMEK_E_UNREACHABLE, ECANCELED, "only looked at");
 }
@@ -160,7 +221,11 @@ static void tell_slot(const struct daemon *d, enum cmek_mount_event_type type, c
 	(void)snprintf(event.key, sizeof(event.key), "%s", view->key);
 	if (type == CMEK_EVENT_KEY_VERSION)
 		(void)snprintf(event.version, sizeof(event.version), "%s", view->version);
-	else
+	else if (type == CMEK_EVENT_VERSION_STATE)
+		(void)snprintf(event.version, sizeof(event.version), "%s", view->own_version);
+	if (type == CMEK_EVENT_VERSION_STATE)
+		(void)snprintf(event.state, sizeof(event.state), "%s", cmek_kms_state_name(view->own_state));
+	else if (type != CMEK_EVENT_KEY_VERSION)
 		(void)snprintf(event.state, sizeof(event.state), "%s", cmek_watch_state_name(view->state));
 	cmek_auditor_tell(d->audit, &event);
 }
@@ -214,6 +279,60 @@ static void say_rotations(const struct cmek_watcher *w, const struct poll *poll)
 	}
 }
 
+/* The version that a slot needs has changed its state: said once. */
+static void say_versions(const struct cmek_watcher *w, const struct poll *poll)
+{
+	const struct slot_view *view;
+	size_t i, k;
+	bool was;
+
+	for (i = 0; i < poll->n_slots; i++) {
+		view = poll->slots + i;
+		was = false;
+		for (k = 0; k < w->n_slots; k++) {
+			if (w->slots[k].id == view->id && w->slots[k].own_state == view->own_state &&
+			    strcmp(w->slots[k].own_version, view->own_version) == 0)
+				was = true;
+		}
+		if (was || !is_at_risk(view))
+			continue;
+		cmek_log(CMEK_LOG_WARNING, "key watch: version %s of the key of slot %u, which the header needs, is %s: 'cmekctl "
+			 "rewrap' takes up the newest one, as long as this one opens the volume", view->own_version, view->id,
+			 cmek_kms_state_name(view->own_state));
+		tell_slot(w->d, CMEK_EVENT_VERSION_STATE, view);
+	}
+}
+
+/* What the agent has wrapped anew, into the header. */
+static void put_slots(struct cmek_watcher *w, struct poll *poll)
+{
+	struct daemon *d = w->d;
+	struct cmek_error err = CMEK_ERROR_INIT;
+	int fd = -1, rc;
+	size_t i;
+
+	if (poll->n_renewed > 0)
+		fd = cmek_tree_open_store(d->tree, CMEK_NODE_ROOT, O_RDONLY | O_DIRECTORY);
+	for (i = 0; i < poll->n_renewed; i++) {
+		cmek_error_clear(&err);
+		(void)pthread_mutex_lock(&d->life_lock);
+		if (fd < 0)
+			rc = cmek_error_sys(&err, -fd, "%s", d->opts->store);
+		else
+			rc = cmek_daemon_put_slot(d, fd, poll->renewed + i, poll->from + i, &err);
+		(void)pthread_mutex_unlock(&d->life_lock);
+		if (rc != 0) {
+			w->rewrap_after_ms[poll->from[i].id] = now_ms() + REWRAP_RETRY_MS;
+			cmek_log(CMEK_LOG_WARNING, "key watch: slot %u stays under version %s of its key: %s", poll->from[i].id,
+				 poll->from[i].version, err.text);
+		}
+		cmek_slot_done(poll->renewed + i);
+		cmek_slot_done(poll->from + i);
+	}
+	if (fd >= 0)
+		(void)close(fd); /* a directory */
+}
+
 static enum cmek_watch_state best_of(const struct poll *poll)
 {
 	enum cmek_watch_state best = CMEK_WATCH_DESTROYED;
@@ -239,6 +358,7 @@ static void take_answers(struct cmek_watcher *w, const struct poll *poll)
 	if (changed)
 		say_change(w, before, poll);
 	say_rotations(w, poll);
+	say_versions(w, poll);
 	memcpy(w->slots, poll->slots, sizeof(w->slots));
 	w->n_slots = poll->n_slots;
 	(void)pthread_mutex_unlock(&w->lock);
@@ -317,11 +437,14 @@ static void poll_once(struct cmek_watcher *w)
 	(void)pthread_mutex_lock(&w->lock);
 	poll->trial = w->round++ % TRIAL_EVERY == 0 || w->watch.state != CMEK_WATCH_HEALTHY ||
 		      w->watch.heard != CMEK_WATCH_HEALTHY;
+	poll->rewrap = w->watch.policy.auto_rewrap;
 	(void)pthread_mutex_unlock(&w->lock);
+	poll->rewrap = poll->rewrap && !w->d->read_only && cmek_daemon_lock_state(w->d) == CMEK_UNLOCKED;
 	if (ask_all(poll, &err))
 		take_answers(w, poll);
 	else
 		cmek_log_limited(&limit, CMEK_LOG_WARNING, "key watch: no key slot can be asked about: %s", err.text);
+	put_slots(w, poll);
 	free(poll);
 	act(w);
 	cmek_daemon_tell_state(w->d);
@@ -428,10 +551,11 @@ json_t *cmek_watcher_json(struct cmek_watcher *w)
 	(void)pthread_mutex_lock(&w->lock);
 	for (i = 0; i < w->n_slots; i++) {
 		view = w->slots + i;
-		json_array_append_new(slots, json_pack("{s:i, s:s, s:s?, s:s?}", "slot", (int)view->id, "state",
+		json_array_append_new(slots, json_pack("{s:i, s:s, s:s?, s:s?, s:s?}", "slot", (int)view->id, "state",
 						       cmek_watch_state_name(view->state), "newer_version",
 						       *view->version ? view->version : NULL, "problem",
-						       *view->problem ? view->problem : NULL));
+						       *view->problem ? view->problem : NULL, "version_state",
+						       is_at_risk(view) ? cmek_kms_state_name(view->own_state) : NULL));
 	}
 	json = json_pack("{s:s, s:o, s:o, s:s, s:b, s:o}", "state", cmek_watch_state_name(w->watch.state), "since",
 			 time_json(w->since), "last_good", time_json(w->good), "action",
@@ -455,6 +579,9 @@ void cmek_watcher_problem(struct cmek_watcher *w, char *to, size_t size)
 		if (w->slots[i].state != CMEK_WATCH_HEALTHY)
 			(void)snprintf(to, size, "degraded: the key of slot %u is %s", w->slots[i].id,
 				       cmek_watch_state_name(w->slots[i].state));
+		else if (is_at_risk(w->slots + i))
+			(void)snprintf(to, size, "degraded: the version of the key that slot %u needs is %s", w->slots[i].id,
+				       cmek_kms_state_name(w->slots[i].own_state));
 	}
 	(void)pthread_mutex_unlock(&w->lock);
 }

@@ -11,6 +11,7 @@
 need_cmekfs
 need_root
 need_fuse
+need jq
 
 emulator_start
 gcp_env
@@ -67,6 +68,29 @@ grep -q "key slot 0 is now wrapped under version 4" "$T/mnt.mount.log" || fail "
 emulate log DELETE >/dev/null
 opens
 [ "$(asked encrypt)" -eq 0 ] || fail "the header has a stale blob: $(emulate log)"
+
+say "while it is mounted: a newer version is taken up, and the one that is needed still is looked after"
+turning=gcp-kms://${name%/*}/turning
+ctl create "$turning"
+"$MKFS" --key "$turning" "$SHM/turning" >/dev/null
+turned() { "$CTL" status --json "$mnt" | jq -r "$1"; }
+turned_is() { [ "$(turned "$1")" = "$2" ]; }
+start "$SHM/turning" "$mnt" -o auto_rewrap,watch_interval=100ms,watch_retry=100ms,watch_on_disabled=ignore
+ctl rotate "$turning"
+wait_for 60 turned_is '.mount.volume.slots[0].version' 2 || fail "not wrapped anew: $(tail -n 5 "$T/mnt.mount.log")"
+"$CTL" watch "$mnt" auto_rewrap=no >/dev/null
+turned_is '.mount.watch.slots[0].version_state' null || fail "$(turned .mount.watch)"
+ctl disable "$turning"
+wait_for 60 turned_is '.mount.watch.slots[0].version_state' disabled || fail "not seen: $(turned .mount.watch)"
+ctl rotate "$turning" # the key is enabled again, version 2 is not
+wait_for 60 turned_is '.mount.watch.slots[0].newer_version' 3 || fail "not seen: $(turned .mount.watch)"
+turned_is '.mount.watch.slots[0].version_state' disabled || fail "$(turned .mount.watch)"
+turned_is '.mount.watch.state' disabled || fail "$(turned .mount.watch)"
+grep -q "version 2 of the key of slot 0, which the header needs, is disabled" "$T/mnt.mount.log" || fail "not said"
+"$CTL" metrics "$mnt" | $PYTHON "$HERE/promtext.py" cmekfs_key_slot_version_at_risk slot=0 | grep -qx 1 || fail "no metric"
+risk='.event == "key.version-state" and .slot == 0 and .version == "2" and .state == "disabled"'
+jq -e -s "any($risk)" "$CMEKFS_AUDIT_LOG" >/dev/null || fail "no event"
+stop "$SHM/turning" "$mnt"
 
 say "states of the key"
 ctl disable "$key"

@@ -57,6 +57,26 @@ becomes '.mount.watch.slots[0].newer_version' 2
 becomes '.mount.watch.slots[0].newer_version' null
 is .mount.state unlocked
 
+say "and is taken up by itself where that is wanted"
+version() { status ".mount.volume.slots[0].version"; }
+"$CTL" watch "$mnt" auto_rewrap=yes | grep -q "auto_rewrap" || fail "not shown"
+"$CTL" key rotate local:test
+becomes '.mount.volume.slots[0].version' 3
+becomes '.mount.watch.slots[0].newer_version' null
+is .mount.state unlocked
+rewrapped='.event == "slot.rewrap" and .outcome == "success" and .program == "cmekfs" and .version == "3"'
+jq -e -s "any($rewrapped)" "$CMEKFS_AUDIT_LOG" >/dev/null || fail "no event"
+"$CTL" lock "$mnt"
+"$CTL" key rotate local:test # nothing is changed while it is locked
+becomes '.mount.watch.slots[0].newer_version' 4
+[ "$(version)" = 3 ] || fail "a locked volume's header was changed"
+"$CTL" unlock "$mnt"
+becomes '.mount.volume.slots[0].version' 4
+"$CTL" watch "$mnt" auto_rewrap=no >/dev/null
+"$CTL" header dump "$store" >"$T/dumped"
+restart "$store" "$mnt" -o "$quick"
+[ "$(version)" = 4 ] || fail "the header has version $(version)"
+
 say "what an operator locks stays locked"
 "$CTL" lock "$mnt"
 sleep 1

@@ -207,6 +207,37 @@ START_TEST(short_answers_are_no_key)
 }
 END_TEST
 
+/* The key itself does not come back, only a slot for it; what was asked with stays as it was. */
+START_TEST(rewraps)
+{
+	struct cmek_agent_link link = { .sock = f.sock };
+	struct cmek_slot renewed = { 0 };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_secret *kek = NULL;
+	struct cmek_agent_key key;
+
+	ck_assert_int_eq(cmek_kms_rotate(f.kms, NULL, NULL), 0);
+	ck_assert_int_eq(cmek_agent_describe(&link, volume, &f.slot, &key, NULL), 0);
+	ck_assert_str_eq(key.primary_version, "2");
+	ck_assert_int_eq(key.version_state, CMEK_KMS_ENABLED);
+	ck_assert_msg(cmek_agent_rewrap(&link, volume, &f.slot, &renewed, &err) == 0, "%s", err.text);
+	ck_assert_str_eq(f.slot.version, "1");
+	ck_assert_str_eq(renewed.version, "2");
+	ck_assert_str_eq(renewed.resolved, f.slot.resolved);
+	cmek_slot_done(&f.slot);
+	f.slot = renewed;
+	ck_assert_int_eq(ask(volume, &kek, NULL), 0);
+	ck_assert(cmek_equal(cmek_secret_bytes(kek, CMEK_KEY_KEK), cmek_secret_bytes(f.kek, CMEK_KEY_KEK), 32));
+	cmek_secret_free(kek);
+
+	memset(&renewed, 0, sizeof(renewed));
+	ck_assert_int_eq(cmek_kms_disable(f.kms, NULL), 0);
+	ck_assert_int_eq(cmek_agent_rewrap(&link, volume, &f.slot, &renewed, &err), -EKEYREVOKED);
+	ck_assert_int_eq(err.kind, CMEK_E_KEY_DISABLED);
+	ck_assert_ptr_null(renewed.wrapped);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("agent");
@@ -217,6 +248,7 @@ int main(void)
 	tcase_add_test(tc, hands_over_the_key);
 	tcase_add_test(tc, tells_what_went_wrong);
 	tcase_add_loop_test(tc, survives_odd_requests, 0, UNIT_ROWS(odd_requests));
+	tcase_add_test(tc, rewraps);
 	tcase_add_test(tc, a_dead_agent_is_told);
 	tcase_add_test(tc, short_answers_are_no_key);
 	suite_add_tcase(suite, tc);

@@ -41,6 +41,10 @@ static const struct policy_row {
 	{ "on_", "lock", false },
 	{ "on_denied_", "lock", false },
 	{ "nonsense", "1", false },
+	{ "auto_rewrap", "yes", true },
+	{ "auto_rewrap", "no", true },
+	{ "auto_rewrap", "", false },
+	{ "auto_rewrap", "y", false },
 };
 
 START_TEST(test_policy_forms)
@@ -73,7 +77,7 @@ START_TEST(test_policy_shown)
 	for (i = 0; i < UNIT_ROWS(given); i++)
 		ck_assert_int_eq(cmek_watch_policy_set(&policy, given[i][0], given[i][1], NULL), 0);
 	shown = cmek_watch_policy_json(&policy);
-	ck_assert_uint_eq(json_object_size(shown), 10);
+	ck_assert_uint_eq(json_object_size(shown), 11);
 	for (i = 0; i < UNIT_ROWS(given); i++)
 		ck_assert_str_eq(json_string_value(json_object_get(shown, given[i][0])), given[i][1]);
 	ck_assert_str_eq(json_string_value(json_object_get(shown, "on_destroyed")), "lock");
