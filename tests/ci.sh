@@ -25,7 +25,8 @@ all_jobs=(style quickstart build_gcc build_clang asan tsan nonce distcheck reade
 packages=(
 	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git jq libcap2-bin
 	libclang-rt-dev libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config
-	postgresql procps python3 python3-botocore python3-cryptography rsync shellcheck sqlite3 xfsprogs
+	postgresql procps python3 python3-botocore python3-cryptography python3-jsonschema rsync
+	shellcheck sqlite3 xfsprogs
 )
 # Where Node.js comes from elsewhere, Debian's five hundred packages are not wanted.
 command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
