@@ -23,6 +23,7 @@ instance=8e19aaff-df40-4623-bef2-86cb19a9d8bd
 openssl genpkey -algorithm ed25519 -out "$T/sign.pem" 2>/dev/null
 openssl pkey -in "$T/sign.pem" -pubout -out "$T/public.pem"
 hours=0
+sanitizer=$(ldd "$(command -v "$CMEKFS")" | grep -oE 'lib[at]san' || true) # its memory has no end
 
 # new_key PROVIDER NAME: makes it, and prints its URI.
 new_key() {
@@ -100,9 +101,11 @@ life() {
 	expect_code 0 "$CTL" shred --volume --kms ${days:+--days "$days"} --yes-destroy "$provider" \
 		--certificate "$certificate" --sign-key "$T/sign.pem" "$mnt"
 	expect_errno EKEYREVOKED open "$mnt/file"
-	mapfile -t pids < <(fs_pids "$store")
-	$PYTHON "$HERE/memory_scan.py" "$copy" "$text" "${pids[@]}" <"$T/kek" >"$T/found"
-	awk '$2 != 0 || $3 == 0 { exit 1 }' "$T/found" || fail "left in memory: $(tr '\n' ';' <"$T/found")"
+	if [ -z "$sanitizer" ]; then
+		mapfile -t pids < <(fs_pids "$store")
+		$PYTHON "$HERE/memory_scan.py" "$copy" "$text" "${pids[@]}" <"$T/kek" >"$T/found"
+		awk '$2 != 0 || $3 == 0 { exit 1 }' "$T/found" || fail "left in memory: $(tr '\n' ';' <"$T/found")"
+	fi
 	stop "$store" "$mnt"
 
 	say "$provider: the certificate"
@@ -137,7 +140,7 @@ life ibm "" aws
 emulator_stop
 
 library=${CMEK_BUILD:-}/tests/inject/cut.so
-if [ ! -e "$library" ] || ldd "$library" | grep -qE 'lib[at]san'; then
+if [ ! -e "$library" ] || [ -n "$sanitizer" ]; then
 	say "not tried: kill -9 at every step (no cut.so in CMEK_BUILD, or a sanitizer)"
 	exit 0
 fi
@@ -185,9 +188,11 @@ whole_or_gone() {
 		[ "$(head -c 8 "$store/.cmekfs/$file")" = CMEKGONE ] || fail "$file is no tombstone"
 	done
 }
-killed_everywhere opens_all rewrap --force --slot 0 "$store"
+if [ "$LONG" = 1 ]; then # the same writes as the next one's
+	killed_everywhere opens_all rewrap --force --slot 0 "$store"
+	killed_everywhere opens_all slot add "$store" local:scan
+fi
 killed_everywhere opens_all rewrap --to local:scan --slot 0 "$store"
-killed_everywhere opens_all slot add "$store" local:scan
 killed_everywhere opens_all rotate "$store"
 echo "what a mount left" >"$SHM/good/.cmekfs/journal.0"
 killed_everywhere whole_or_gone shred --volume --yes-destroy cut "$store"

@@ -57,7 +57,8 @@ expect_code 0 "$CTL" lock "$mnt"
 expect_code 14 "$CTL" slot add "$mnt" local:backup
 expect_code 0 "$CTL" shred --volume --yes-destroy db "$mnt" # again is fine
 
-if $PYTHON -c 'import cryptography' 2>/dev/null; then
+# A sanitizer's memory has no end.
+if $PYTHON -c 'import cryptography' 2>/dev/null && ! ldd "$(command -v "$CMEKFS")" | grep -qE 'lib[at]san'; then
 	say "no key and no content is left in its memory"
 	mapfile -t pids < <(fs_pids "$store")
 	$PYTHON "$HERE/memory_scan.py" "$T/copy" "$text" "${pids[@]}" <"$T/kek" >"$T/found"
