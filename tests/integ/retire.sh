@@ -183,3 +183,18 @@ for copy in 0 1; do
 done
 expect_code 4 "$FSCK" -n --data "$T/stolen"
 expect_text 'the header does not know its data key'
+for copy in 0 1; do
+	cp "$T/between.backup" "$T/stolen/.cmekfs/header.$copy"
+done
+expect_code 4 "$FSCK" -n --data "$T/stolen"
+expect_text 'the header does not know its data key'
+
+say "and nothing at all once the key behind it is gone"
+"$CTL" -q key create local:next
+expect_code 0 "$CTL" rewrap --to local:next "$store"
+expect_code 0 "$CTL" key schedule-deletion --days 0 local:test
+mkdir "$T/thief"
+expect_code 14 env CMEKFS_VOLUMES="$T/keys/thief.json" "$CMEKFS" "$T/stolen" "$T/thief"
+start "$store" "$mnt"
+(cd "$mnt" && grep -v ' \./large$' "$T/sums" | sha256sum --quiet -c) || fail "contents have changed"
+stop "$store" "$mnt"
