@@ -101,9 +101,9 @@ int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, st
 
 /*
  * lock.c: users are refused with EKEYREVOKED, what they wrote is put into the store, then keys and plaintext are wiped.
- * reason is for people. Done already, or shredded: 0. Kinds: busy (-ETIMEDOUT): something did not come to an end in
- * timeout_s, users are refused but keys are still there, to be tried again; -ESHUTDOWN: the mount is ending. Changes that
- * could not be written are reported by inode, kept in memory for after an unlock, and are no failure.
+ * reason is for people. Done already (the reason is the new one then), or shredded: 0. Kinds: busy (-ETIMEDOUT): something
+ * did not come to an end in timeout_s, users are refused but keys are still there, to be tried again; -ESHUTDOWN: the mount
+ * is ending. Changes that could not be written are reported by inode, kept in memory for after an unlock, and are no failure.
  */
 #define CMEK_LOCK_TIMEOUT_S 60 /* where nobody says another one */
 int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err);
@@ -184,6 +184,8 @@ int cmek_watcher_start(struct daemon *d, struct cmek_watcher **ret_watcher, stru
 void cmek_watcher_stop(struct cmek_watcher *w); /* NULL allowed */
 /* Somebody unlocked the volume: the keys are good as of now. NULL allowed. */
 void cmek_watcher_unlocked(struct cmek_watcher *w);
+/* Before somebody locks the volume: what the watch has locked, or was about to unlock, is theirs to unlock now. NULL allowed. */
+void cmek_watcher_give_up_lock(struct cmek_watcher *w);
 json_t *cmek_watcher_json(struct cmek_watcher *w); /* of NULL: null */
 /* In few words, for people; "" when there is none, or no watch (NULL). */
 void cmek_watcher_problem(struct cmek_watcher *w, char *to, size_t size);

@@ -59,6 +59,13 @@ static void set_state(struct daemon *d, enum cmek_lock_state state, const char *
 	cmek_daemon_tell_state(d);
 }
 
+static void set_reason(struct daemon *d, const char *reason)
+{
+	(void)pthread_mutex_lock(&d->state_lock);
+	(void)snprintf(d->lock_reason, sizeof(d->lock_reason), "%s", reason);
+	(void)pthread_mutex_unlock(&d->state_lock);
+}
+
 static void set_refuses_writes(struct daemon *d, const char *reason)
 {
 	(void)pthread_mutex_lock(&d->state_lock);
@@ -153,6 +160,8 @@ int cmek_daemon_lock(struct daemon *d, const char *reason, unsigned timeout_s, s
 		rc = ending(err);
 	else if (!done)
 		rc = lock_now(d, reason, timeout_s, err);
+	else if (d->lock_state == CMEK_LOCKED)
+		set_reason(d, reason);
 	tell_end(d, done, CMEK_EVENT_LOCKED, reason, rc, err);
 	(void)pthread_mutex_unlock(&d->life_lock);
 	return rc;

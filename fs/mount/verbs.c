@@ -240,6 +240,7 @@ static int verb_lock(void *arg, const struct cmek_json_at *request, json_t **ret
 {
 	const char *reason = "by hand";
 	uint64_t timeout_s = CMEK_LOCK_TIMEOUT_S;
+	struct daemon *d = arg;
 	int rc = 0;
 
 	(void)ret_result;
@@ -249,7 +250,10 @@ static int verb_lock(void *arg, const struct cmek_json_at *request, json_t **ret
 		rc = cmek_json_bad(request, "reason", "is too long, or has characters that can't be shown", err);
 	if (rc == 0 && cmek_json_has(request, "timeout_s"))
 		rc = cmek_json_uint(request, "timeout_s", 1, 86400, &timeout_s, err);
-	return rc == 0 ? cmek_daemon_lock(arg, reason, (unsigned)timeout_s, err) : rc;
+	if (rc != 0)
+		return rc;
+	cmek_watcher_give_up_lock(d->watcher);
+	return cmek_daemon_lock(d, reason, (unsigned)timeout_s, err);
 }
 
 /* timeout_s: as for lock. */

@@ -46,6 +46,7 @@ struct cmek_watcher {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	bool stopping, locked_by_us;
+	bool unlocking; /* the decision is made */
 	bool ask_now; /* the policy has changed */
 	struct cmek_watch watch;
 	int64_t since, good; /* Unix seconds */
@@ -402,7 +403,7 @@ static void act(struct cmek_watcher *w)
 	state = why = w->watch.state;
 	action = cmek_watch_due(&w->watch, now_ms(), &why);
 	write = state == CMEK_WATCH_HEALTHY || cmek_watch_intent(&w->watch) == CMEK_WATCH_IGNORE;
-	unlock = state == CMEK_WATCH_HEALTHY && w->locked_by_us;
+	unlock = w->unlocking = state == CMEK_WATCH_HEALTHY && w->locked_by_us;
 	(void)pthread_mutex_unlock(&w->lock);
 	if (action == CMEK_WATCH_READ_ONLY)
 		refuse_writes(w, cmek_watch_state_name(why));
@@ -420,6 +421,10 @@ static void act(struct cmek_watcher *w)
 		cmek_watcher_unlocked(w);
 	else
 		cmek_log_limited(&limit, CMEK_LOG_ERROR, "key watch: unlocking: %s", err.text);
+	(void)pthread_mutex_lock(&w->lock);
+	w->unlocking = false;
+	(void)pthread_cond_broadcast(&w->cond);
+	(void)pthread_mutex_unlock(&w->lock);
 }
 
 static void poll_once(struct cmek_watcher *w)
@@ -498,6 +503,17 @@ void cmek_watcher_unlocked(struct cmek_watcher *w)
 	policy = w->watch.policy;
 	cmek_watch_init(&w->watch, &policy, now_ms());
 	w->since = w->good = (int64_t)time(NULL);
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+void cmek_watcher_give_up_lock(struct cmek_watcher *w)
+{
+	if (!w)
+		return;
+	(void)pthread_mutex_lock(&w->lock);
+	while (w->unlocking)
+		(void)pthread_cond_wait(&w->cond, &w->lock);
+	w->locked_by_us = false;
 	(void)pthread_mutex_unlock(&w->lock);
 }
 

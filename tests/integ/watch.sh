@@ -83,6 +83,16 @@ sleep 1
 is .mount.state locked
 "$CTL" unlock "$mnt"
 is .mount.state unlocked
+"$CTL" key disable local:test
+becomes .mount.state locked
+"$CTL" lock --reason "for good" "$mnt"
+"$CTL" key enable local:test
+becomes .mount.watch.state healthy
+sleep 1
+is .mount.state locked
+is .mount.lock_reason "for good"
+"$CTL" unlock "$mnt"
+is .mount.state unlocked
 
 say "a key store that is gone, and comes back"
 mv "$T/keys/keys.json" "$T/keys/away"
