@@ -144,7 +144,8 @@ def try_harmless(volume, change):
     if change == "rotate":
         def is_seen():
             with open(volume.env["CMEKFS_AUDIT_LOG"]) as f:
-                return "key.new-version" in f.read()
+                text = f.read()
+            return "key.new-version" in text or "slot.rewrap" in text
         wait_until(f"{volume.name}: the new version is seen", is_seen)
 
     def asked():
