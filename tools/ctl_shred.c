@@ -332,8 +332,11 @@ static int wipe_mount(void *arg, struct cmek_ctl_mount *mount, struct cmek_error
 	return ret;
 }
 
-/* Mounts let go of the keys, for good: before their header goes, so that this can still be given up when one does not. */
-static int wipe_mounts(struct cmek_shred_run *s, struct cmek_error *err)
+/*
+ * Mounts let go of the keys, for good: before their header goes (first), so that this can still be given up when one does
+ * not.
+ */
+static int wipe_mounts(struct cmek_shred_run *s, bool first, struct cmek_error *err)
 {
 	size_t n = 0;
 	int ret;
@@ -341,7 +344,7 @@ static int wipe_mounts(struct cmek_shred_run *s, struct cmek_error *err)
 	if (!s->in_use)
 		return 0;
 	ret = cmek_ctl_mount_each(s->uuid, wipe_mount, s, &n, err);
-	if (!ret && !n)
+	if (!ret && !n && first)
 		ret = cmek_error_set(err, CMEK_E_BUSY, EBUSY,
 				     "the volume is in use by a program, or by a mount that has no control socket here: it has "
 				     "to end before");
@@ -350,11 +353,12 @@ static int wipe_mounts(struct cmek_shred_run *s, struct cmek_error *err)
 
 /*
  * The order: mounts, then what is in the store, then mounts again: a read-only one that began meanwhile has read the header
- * before, and was not there to be told.
+ * before, and was not there to be told. What is destroyed by then stays so, and goes on: that one did not let go is told in
+ * the end.
  */
 static int destroy_volume(struct cmek_shred_run *s, const struct cmek_volhdr_store *store, struct cmek_error *err)
 {
-	int ret = wipe_mounts(s, err);
+	int ret = wipe_mounts(s, true, err);
 
 	if (ret) {
 		cmek_error_prefix(err, "nothing was overwritten");
@@ -364,7 +368,8 @@ static int destroy_volume(struct cmek_shred_run *s, const struct cmek_volhdr_sto
 	if (ret)
 		return ret;
 	s->executed = true;
-	return wipe_mounts(s, err);
+	(void)wipe_mounts(s, false, &s->verified); /* the error tells */
+	return 0;
 }
 
 /* What a shredding that was cut off has left: the rest goes without a question. */
