@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "fs/mount/agent.h"
+#include "kms/http.h"
 #include "kms/session.h"
 
 #define UUID_LEN 16
@@ -38,6 +39,7 @@ struct answer {
 	struct cmek_error error;
 	uint8_t kek[KEK_LEN];
 	struct cmek_agent_key key; /* of ASK_DESCRIBE */
+	char request_id[96];       /* the service's, of its last answer */
 	uint32_t renewed_len;      /* of ASK_RENEW and ASK_REWRAP: the length of the next message, 0 = there is none */
 };
 
@@ -185,6 +187,38 @@ static int rewrap_key(const uint8_t *volume, struct cmek_slot *slot, const struc
 	return 0;
 }
 
+/* The connections of the session; NULL: this slot's service has none (local), or there is no session. */
+static struct cmek_http *http_of(const struct cmek_slot *slot, const struct cmek_kms_options *opts)
+{
+	struct cmek_http *http = NULL;
+
+	if (!slot->provider || strcmp(slot->provider, "local") == 0 || !opts->session)
+		return NULL;
+	return cmek_kms_session_http(opts->session, &http, NULL) == 0 ? http : NULL;
+}
+
+/* What the service called the last request it answered since forget_requests(): for whoever compares its records. */
+static void find_request_id(const struct cmek_slot *slot, const struct cmek_kms_options *opts, struct answer *answer)
+{
+	struct cmek_http *http = http_of(slot, opts);
+	const struct cmek_kms_receipt *receipts;
+	size_t n = 0;
+
+	if (!http)
+		return;
+	receipts = cmek_http_receipts(http, &n);
+	if (n > 0)
+		(void)snprintf(answer->request_id, sizeof(answer->request_id), "%s", receipts[n - 1].request_id);
+}
+
+static void forget_requests(const struct cmek_slot *slot, const struct cmek_kms_options *opts)
+{
+	struct cmek_http *http = http_of(slot, opts);
+
+	if (http)
+		cmek_http_begin(http, 0); /* each call of the service begins anew, with its own deadline */
+}
+
 /* request: len bytes as received. *ret_renewed: answer->renewed_len bytes, malloced, if that is not 0. */
 static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_options *opts,
 			   struct cmek_kms_session **session, struct answer *answer, char **ret_renewed)
@@ -198,6 +232,8 @@ static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_o
 	}
 	make_session(opts, session);
 	answer->rc = cmek_slot_decode(request + REQUEST_HEAD, len - REQUEST_HEAD, &slot, &answer->error);
+	if (answer->rc == 0)
+		forget_requests(&slot, opts);
 	if (answer->rc == 0 && (request[0] == ASK_UNWRAP || request[0] == ASK_RENEW))
 		answer->rc = unwrap_key(request + 1, &slot, opts, answer, request[0] == ASK_RENEW ? ret_renewed : NULL,
 					&answer->error);
@@ -207,6 +243,7 @@ static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_o
 		answer->rc = describe_key(&slot, opts, &answer->key, &answer->error);
 	else if (answer->rc == 0)
 		answer->rc = cmek_error_set(&answer->error, CMEK_E_BAD_FORMAT, EINVAL, "an unknown request");
+	find_request_id(&slot, opts, answer);
 	cmek_slot_done(&slot);
 }
 
@@ -257,7 +294,7 @@ out:
 	return rc;
 }
 
-static int ask(const struct cmek_agent_link *link, uint8_t what, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+static int ask(struct cmek_agent_link *link, uint8_t what, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
 	       struct answer *answer, struct cmek_error *err)
 {
 	char *text = NULL;
@@ -266,6 +303,7 @@ static int ask(const struct cmek_agent_link *link, uint8_t what, const uint8_t v
 	ssize_t n;
 	int rc = cmek_slot_encode(slot, &text, &len, err);
 
+	link->request_id[0] = '\0';
 	if (rc != 0)
 		return rc;
 	if (len > CMEK_SLOT_ENCODED_MAX)
@@ -287,6 +325,9 @@ static int ask(const struct cmek_agent_link *link, uint8_t what, const uint8_t v
 		n = receive_whole(link->sock, answer, sizeof(*answer));
 		if (n != (ssize_t)sizeof(*answer))
 			rc = cmek_error_set(err, CMEK_E_SYSTEM, EPIPE, "the KMS agent ended without an answer");
+		else
+			(void)snprintf(link->request_id, sizeof(link->request_id), "%.*s",
+				       (int)sizeof(answer->request_id) - 1, answer->request_id);
 	}
 	free(request);
 	free(text);
@@ -331,20 +372,29 @@ static uint64_t now_ns(void)
 }
 
 /* One question more. err: its own, so that a kind in it is of this question. */
-static void count(const struct cmek_agent_link *link, int call, uint64_t start_ns, int rc, const struct cmek_error *err)
+static void count(const struct cmek_agent_link *link, int call, const struct cmek_slot *slot, uint64_t start_ns, int rc,
+		  const struct cmek_error *err)
 {
+	static const char *const names[CMEK_AGENT_CALLS] = { [CMEK_AGENT_UNWRAP] = "unwrap", [CMEK_AGENT_DESCRIBE] = "describe",
+							     [CMEK_AGENT_REWRAP] = "rewrap" };
+	static const struct cmek_error none = CMEK_ERROR_INIT;
+	uint64_t took_ns = now_ns() - start_ns;
+	const struct cmek_agent_call told = { call, names[call], slot, rc == 0 ? &none : err, took_ns / 1000000,
+					      link->request_id };
 	enum cmek_kind kind = rc == 0 ? CMEK_E_NONE : err->kind;
 
+	if (link->called)
+		link->called(link->arg, &told);
 	if (!link->counts)
 		return;
 	/* The agent has the network: what it says is not an index yet. */
 	if (rc != 0 && (kind <= CMEK_E_NONE || kind >= CMEK_E_KIND_MAX))
 		kind = CMEK_E_SYSTEM;
 	atomic_fetch_add(&link->counts->calls[call].outcomes[kind], 1);
-	atomic_fetch_add(&link->counts->calls[call].total_ns, now_ns() - start_ns);
+	atomic_fetch_add(&link->counts->calls[call].total_ns, took_ns);
 }
 
-static int ask_unwrap(const struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+static int ask_unwrap(struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
 		      struct cmek_secret **ret_kek, struct cmek_error *err)
 {
 	struct cmek_secret *room = NULL;
@@ -378,7 +428,7 @@ static int unwrap(void *arg, const uint8_t volume[UUID_LEN], const struct cmek_s
 	uint64_t start_ns = now_ns();
 	int rc = ask_unwrap(arg, volume, slot, ret_kek, &own);
 
-	count(arg, CMEK_AGENT_UNWRAP, start_ns, rc, &own);
+	count(arg, CMEK_AGENT_UNWRAP, slot, start_ns, rc, &own);
 	return pass_error(rc, &own, err);
 }
 
@@ -392,7 +442,7 @@ int cmek_agent_describe(struct cmek_agent_link *link, const uint8_t volume[UUID_
 
 	if (rc == 0)
 		rc = take_error(&answer, &own);
-	count(link, CMEK_AGENT_DESCRIBE, start_ns, rc, &own);
+	count(link, CMEK_AGENT_DESCRIBE, slot, start_ns, rc, &own);
 	if (rc != 0)
 		return pass_error(rc, &own, err);
 	answer.key.primary_version[sizeof(answer.key.primary_version) - 1] = '\0';
@@ -400,7 +450,7 @@ int cmek_agent_describe(struct cmek_agent_link *link, const uint8_t volume[UUID_
 	return 0;
 }
 
-static int ask_rewrap(const struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+static int ask_rewrap(struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
 		      struct cmek_slot *ret_slot, struct cmek_error *err)
 {
 	struct cmek_slot renewed = { 0 };
@@ -420,14 +470,14 @@ static int ask_rewrap(const struct cmek_agent_link *link, const uint8_t volume[U
 	return rc;
 }
 
-int cmek_agent_rewrap(const struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
+int cmek_agent_rewrap(struct cmek_agent_link *link, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
 		      struct cmek_slot *ret_slot, struct cmek_error *err)
 {
 	struct cmek_error own = CMEK_ERROR_INIT;
 	uint64_t start_ns = now_ns();
 	int rc = ask_rewrap(link, volume, slot, ret_slot, &own);
 
-	count(link, CMEK_AGENT_REWRAP, start_ns, rc, &own);
+	count(link, CMEK_AGENT_REWRAP, slot, start_ns, rc, &own);
 	return pass_error(rc, &own, err);
 }
 

@@ -37,6 +37,16 @@ struct cmek_agent_counts {
 	} calls[CMEK_AGENT_CALLS];
 };
 
+/* A question that was answered, or not; what: a constant. Everything is borrowed. */
+struct cmek_agent_call {
+	int call;                     /* CMEK_AGENT_UNWRAP, ... */
+	const char *what;             /* "unwrap", ... */
+	const struct cmek_slot *slot;
+	const struct cmek_error *failure; /* not set: it went well */
+	uint64_t took_ms;
+	const char *request_id;       /* the service's, of its last answer; "" = it gave none */
+};
+
 /* The asking end: an unwrapper over the socket, valid as long as link is. One thread at a time. */
 struct cmek_agent_link {
 	int sock;
@@ -46,13 +56,16 @@ struct cmek_agent_link {
 	 */
 	struct cmek_slot *renewed;
 	struct cmek_agent_counts *counts; /* borrowed; NULL: nobody counts */
+	void (*called)(void *arg, const struct cmek_agent_call *call); /* of each; NULL: nobody wants to know */
+	void *arg;
+	char request_id[96]; /* of the last answer */
 };
 struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link);
 /*
  * A copy of the slot, wrapped under the newest version of its key, and proven to hold the same KEK; nobody but the agent sees
  * that. link->renewed is not looked at. *ret_slot is the caller's (cmek_slot_done()). Kinds as cmek_keyslot_rewrap().
  */
-int cmek_agent_rewrap(const struct cmek_agent_link *link, const uint8_t volume[16], const struct cmek_slot *slot,
+int cmek_agent_rewrap(struct cmek_agent_link *link, const uint8_t volume[16], const struct cmek_slot *slot,
 		      struct cmek_slot *ret_slot, struct cmek_error *err);
 /* The state of a slot's key. Kinds of cmek_kms_describe(). */
 int cmek_agent_describe(struct cmek_agent_link *link, const uint8_t volume[16], const struct cmek_slot *slot,

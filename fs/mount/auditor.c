@@ -28,6 +28,7 @@ static const char *const event_names[CMEK_EVENT_TYPES] = {
 	[CMEK_EVENT_KEY_STATE] = "key.state",
 	[CMEK_EVENT_KEY_VERSION] = "key.new-version",
 	[CMEK_EVENT_SLOT_REWRAP] = "slot.rewrap",
+	[CMEK_EVENT_KMS_CALL] = "kms.call",
 	[CMEK_EVENT_UNAUTHENTIC] = "data.unauthentic",
 	[CMEK_EVENT_VERSION_STATE] = "key.version-state",
 	[CMEK_EVENT_DEK_RETIRE] = "dek.retire",
@@ -68,6 +69,8 @@ static bool check(struct cmek_mount_event *event, size_t len)
 	event->state[sizeof(event->state) - 1] = '\0';
 	event->reason[sizeof(event->reason) - 1] = '\0';
 	event->stored[sizeof(event->stored) - 1] = '\0';
+	event->operation[sizeof(event->operation) - 1] = '\0';
+	event->request_id[sizeof(event->request_id) - 1] = '\0';
 	return true;
 }
 
@@ -93,6 +96,9 @@ static void write_event(const struct cmek_mount_event *told, const struct cmek_m
 		.inode = told->inode,
 		.offset = told->offset != UINT64_MAX ? &told->offset : NULL,
 		.left_out = told->left_out,
+		.operation = told->operation,
+		.request_id = told->request_id,
+		.took_ms = told->type == CMEK_EVENT_KMS_CALL ? &told->took_ms : NULL,
 		.pid = getppid(),
 		.failure = &failure,
 	};

@@ -91,7 +91,7 @@ int cmek_daemon_open_keys(struct daemon *d, struct cmek_volhdr_store *header, st
 			  struct cmek_error *err)
 {
 	struct cmek_agent_link link = { .sock = d->agent, .renewed = d->read_only ? NULL : &d->renewed,
-					.counts = &d->kms_counts };
+					.counts = &d->kms_counts, .called = cmek_event_kms_call, .arg = d };
 	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
 
 	cmek_slot_done(&d->renewed);

@@ -77,6 +77,12 @@ struct daemon {
 	/* agent_lock: one question at a time to the KMS agent */
 	pthread_mutex_t agent_lock;
 	struct cmek_agent_counts kms_counts; /* without a lock */
+	/* Of the watch's questions about each slot, under agent_lock; see cmek_event_watch_call(). */
+	struct watch_call {
+		enum cmek_kind outcome;
+		int64_t told_s; /* CLOCK_MONOTONIC, 0 = never */
+		uint64_t left_out;
+	} watch_calls[CMEK_SLOTS_MAX][CMEK_AGENT_CALLS];
 	/* life_lock: locking, unlocking and ending, one at a time. Outermost; held for as long as these take */
 	pthread_mutex_t life_lock;
 	/* state_lock: short. Written under both locks, so that either is enough to read */
@@ -170,6 +176,12 @@ void cmek_event_tell(const struct daemon *d, enum cmek_mount_event_type type, co
 		     const struct cmek_error *failure);
 /* Something stored of this node failed authentication. Any thread, under any lock; what: a constant. */
 void cmek_event_unauthentic(struct daemon *d, uint64_t node, uint64_t offset, const char *what);
+/*
+ * For struct cmek_agent_link: a question to a key service. Each is an event; those of the key watch (cmek_event_watch_call())
+ * when their outcome is another one than that of the question before, and once a day. arg: the daemon. Under agent_lock.
+ */
+void cmek_event_kms_call(void *arg, const struct cmek_agent_call *call);
+void cmek_event_watch_call(void *arg, const struct cmek_agent_call *call);
 int cmek_events_start(struct daemon *d, struct cmek_error *err);
 void cmek_events_stop(struct daemon *d); /* while there is a tree; not started: fine */
 

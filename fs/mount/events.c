@@ -18,6 +18,15 @@
 
 #define PER_MINUTE 10
 #define MINUTE_S 60
+#define DAY_S 86400
+
+static int64_t now_s(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
+	return ts.tv_sec;
+}
 
 void cmek_event_init(const struct daemon *d, enum cmek_mount_event_type type, struct cmek_mount_event *ret_event)
 {
@@ -41,15 +50,51 @@ void cmek_event_tell(const struct daemon *d, enum cmek_mount_event_type type, co
 	cmek_auditor_tell(d->audit, &event);
 }
 
-/* ---- what fails authentication ---- */
+/* ---- questions to key services ---- */
 
-static int64_t now_s(void)
+static void tell_call(const struct daemon *d, const struct cmek_agent_call *call, uint64_t left_out)
 {
-	struct timespec ts;
+	struct cmek_mount_event event;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
-	return ts.tv_sec;
+	cmek_event_init(d, CMEK_EVENT_KMS_CALL, &event);
+	event.slot = (int32_t)call->slot->id;
+	event.took_ms = call->took_ms;
+	event.left_out = left_out;
+	if (cmek_error_is_set(call->failure))
+		event.failure = call->failure->kind;
+	(void)snprintf(event.operation, sizeof(event.operation), "%s", call->what);
+	(void)snprintf(event.request_id, sizeof(event.request_id), "%s", call->request_id);
+	(void)snprintf(event.key, sizeof(event.key), "%s", call->slot->resolved);
+	(void)snprintf(event.version, sizeof(event.version), "%s", call->slot->version);
+	cmek_auditor_tell(d->audit, &event);
 }
+
+void cmek_event_kms_call(void *arg, const struct cmek_agent_call *call)
+{
+	tell_call(arg, call, 0);
+}
+
+void cmek_event_watch_call(void *arg, const struct cmek_agent_call *call)
+{
+	enum cmek_kind outcome = cmek_error_is_set(call->failure) ? call->failure->kind : CMEK_E_NONE;
+	struct daemon *d = arg;
+	struct watch_call *last;
+	int64_t now = now_s();
+
+	if (call->slot->id >= CMEK_SLOTS_MAX)
+		return; /* a header has none such */
+	last = &d->watch_calls[call->slot->id][call->call];
+	if (last->told_s != 0 && last->outcome == outcome && now - last->told_s < DAY_S) {
+		last->left_out++;
+		return;
+	}
+	tell_call(d, call, last->left_out);
+	last->outcome = outcome;
+	last->told_s = now > 0 ? now : 1;
+	last->left_out = 0;
+}
+
+/* ---- what fails authentication ---- */
 
 void cmek_event_unauthentic(struct daemon *d, uint64_t node, uint64_t offset, const char *what)
 {

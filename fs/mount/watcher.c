@@ -86,7 +86,8 @@ struct poll {
 static void try_unwrap(struct daemon *d, const uint8_t volume[16], const struct cmek_slot *slot, struct slot_view *view,
 		       bool is_described)
 {
-	struct cmek_agent_link link = { .sock = d->agent, .counts = &d->kms_counts };
+	struct cmek_agent_link link = { .sock = d->agent, .counts = &d->kms_counts, .called = cmek_event_watch_call,
+					.arg = d };
 	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_secret *kek = NULL;
@@ -122,7 +123,8 @@ static int copy_slot(const struct cmek_slot *slot, struct cmek_slot *ret_copy, s
 /* Has the agent wrap the slot under the key's newest version; what comes of it is kept for put_slots(). */
 static void rewrap_slot(struct poll *poll, const uint8_t volume[16], const struct cmek_slot *slot)
 {
-	struct cmek_agent_link link = { .sock = poll->w->d->agent, .counts = &poll->w->d->kms_counts };
+	struct cmek_agent_link link = { .sock = poll->w->d->agent, .counts = &poll->w->d->kms_counts,
+					.called = cmek_event_kms_call, .arg = poll->w->d };
 	struct cmek_slot *from = poll->from + poll->n_renewed;
 	struct cmek_error err = CMEK_ERROR_INIT;
 	int rc = copy_slot(slot, from, &err);
@@ -146,7 +148,8 @@ static void rewrap_slot(struct poll *poll, const uint8_t volume[16], const struc
 
 static void ask_slot(struct poll *poll, const uint8_t volume[16], const struct cmek_slot *slot, struct slot_view *view)
 {
-	struct cmek_agent_link link = { .sock = poll->w->d->agent, .counts = &poll->w->d->kms_counts };
+	struct cmek_agent_link link = { .sock = poll->w->d->agent, .counts = &poll->w->d->kms_counts,
+					.called = cmek_event_watch_call, .arg = poll->w->d };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_agent_key key;
 	bool described;

@@ -151,6 +151,10 @@ static void add_mount(json_t *json, const struct cmek_audit_event *event)
 	add_text(json, "stored", event->stored);
 	if (event->offset)
 		(void)json_object_set_new(json, "offset", json_integer((json_int_t)*event->offset));
+	add_text(json, "operation", event->operation);
+	add_text(json, "request_id", event->request_id);
+	if (event->took_ms)
+		(void)json_object_set_new(json, "duration_ms", json_integer((json_int_t)*event->took_ms));
 	if (event->left_out > 0)
 		(void)json_object_set_new(json, "left_out", json_integer((json_int_t)event->left_out));
 }

@@ -37,6 +37,9 @@ struct cmek_audit_event {
 	uint64_t inode;         /* of that; 0 = none */
 	const uint64_t *offset; /* in the plain file */
 	uint64_t left_out;      /* events like this one that were not written */
+	const char *operation;  /* of a call of a key service, and: */
+	const char *request_id; /* the service's name for it */
+	const uint64_t *took_ms;
 	int64_t pid;            /* 0 = this process */
 	const struct cmek_error *failure; /* NULL or not set: it was done. Its kind is told, not its text */
 };

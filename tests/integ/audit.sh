@@ -31,6 +31,7 @@ say "mounted, locked, unlocked, unmounted"
 new_log
 start "$store" "$mnt" -o nowatch
 told 1 '.event == "volume.mount" and .outcome == "success" and .label == "db" and .program == "cmekfs" and .uid == 0'
+told 1 '.event == "kms.call" and .operation == "unwrap" and .outcome == "success" and .slot == 0 and .key == "local:test" and .version == "1" and .duration_ms >= 0'
 uuid=$("$CTL" status --json "$mnt" | jq -r .uuid)
 is ".event == \"volume.mount\" and .volume == \"$uuid\" and .store == \"$store\" and .mount_point == \"$mnt\"" 1
 "$CTL" lock --reason "a test" "$mnt"
@@ -39,6 +40,7 @@ told 1 '.event == "volume.locked" and .outcome == "success" and .reason == "a te
 "$CTL" key disable local:test
 expect_code $KEY_DISABLED "$CTL" unlock "$mnt"
 told 1 '.event == "volume.unlocked" and .outcome == "failure" and .error == "key-disabled"'
+told 1 '.event == "kms.call" and .operation == "unwrap" and .outcome == "failure" and .error == "key-disabled"'
 "$CTL" key enable local:test
 "$CTL" unlock "$mnt"
 told 1 '.event == "volume.unlocked" and .outcome == "success"'

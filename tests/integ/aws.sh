@@ -25,6 +25,8 @@ grep -q "slot 0  $arn" "$T/mkfs.out" || fail "the alias was not resolved: $(cat 
 start_daemon "$store" "$mnt"
 echo content >"$mnt/file"
 stop "$store" "$mnt"
+grep '"event":"kms.call","outcome":"success"' "$CMEKFS_AUDIT_LOG" | grep -Eq '"request_id":"[^"]+"' ||
+	fail "no call in the audit log: $(cat "$CMEKFS_AUDIT_LOG")"
 emulate log DELETE >/dev/null
 opens
 [ "$(asked Decrypt)" -eq 1 ] || fail "a mount asked for $(asked Decrypt) unwraps"

@@ -80,6 +80,8 @@ START_TEST(test_events)
 	event.left_out = 5;
 	strcpy(event.label, "db");
 	strcpy(event.stored, "a/b");
+	strcpy(event.operation, "unwrap");
+	strcpy(event.request_id, "r-1");
 	cmek_auditor_tell(ends[1], &event);
 	line = serve(CMEK_EVENT_TYPES);
 	ck_assert_str_eq(text(line, "event"), "data.unauthentic");
@@ -89,6 +91,9 @@ START_TEST(test_events)
 	ck_assert_str_eq(text(line, "label"), "db");
 	ck_assert_str_eq(text(line, "store"), "/srv/store");
 	ck_assert_str_eq(text(line, "stored"), "a/b");
+	ck_assert_str_eq(text(line, "operation"), "unwrap");
+	ck_assert_str_eq(text(line, "request_id"), "r-1");
+	ck_assert_ptr_null(json_object_get(line, "duration_ms"));
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "slot")), 3);
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "dek")), 7);
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "inode")), 4711);
