@@ -140,12 +140,19 @@ static int host_open_store(void *arg, uint64_t node, bool write)
 
 static void host_report(void *arg, uint64_t node, int error, const char *what)
 {
+	const char *cause = error == -EBADMSG ? "does not authenticate" : strerror(error < 0 ? -error : error);
 	static struct cmek_log_limit limit;
+	struct daemon *d = arg;
+	char where[CMEK_TREE_WHERE_ROOM];
 
-	if (error == -EBADMSG && node != 0)
-		cmek_event_unauthentic(arg, node, UINT64_MAX, "write");
-	cmek_log_limited(&limit, CMEK_LOG_ERROR, "node %" PRIu64 ": %s: %s", node, what,
-			 error == -EBADMSG ? "does not authenticate" : strerror(error < 0 ? -error : error));
+	if (node == 0) {
+		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s", what, cause);
+		return;
+	}
+	if (error == -EBADMSG)
+		cmek_event_unauthentic(d, node, UINT64_MAX, "write");
+	cmek_tree_where(d->tree, node, where);
+	cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s: %s", where, what, cause);
 }
 
 static void host_set_data(void *arg, uint64_t node, bool data)

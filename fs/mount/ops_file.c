@@ -114,17 +114,17 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
  * without a word. And it does not take back a size: where the store has been put right, ESTALE makes it look the file up
  * again, as another node; else reads go past its cache, so that each gets its own answer.
  */
-static int check_size(const struct cmek_ops *ops, struct cmek_ofile *file, uint64_t node, struct fuse_file_info *fi)
+static int check_size(fuse_req_t req, struct cmek_ofile *file, uint64_t node, struct fuse_file_info *fi)
 {
 	switch (cmek_ofile_check_size(file)) {
 	case CMEK_SIZE_TRUE:
 		return 0;
 	case CMEK_SIZE_MENDED:
-		cmek_reply_log_size(node, true);
-		cmek_tree_retire(ops->tree, node);
+		cmek_reply_log_size(req, node, true);
+		cmek_tree_retire(cmek_ops_of(req)->tree, node);
 		return -ESTALE;
 	case CMEK_SIZE_WRONG:
-		cmek_reply_log_size(node, false);
+		cmek_reply_log_size(req, node, false);
 		fi->direct_io = 1;
 		return 0;
 	}
@@ -140,7 +140,7 @@ void cmek_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	int rc = cmek_ofile_open(ops->content, node, -1, fi->flags & O_TRUNC, &file);
 
 	if (rc == 0) {
-		rc = check_size(ops, file, node, fi);
+		rc = check_size(req, file, node, fi);
 		if (rc == 0 && (fi->flags & O_TRUNC))
 			rc = cmek_ops_kill_privs(req, node, file, no_suidgid);
 		if (rc != 0)

@@ -74,20 +74,24 @@ static void hinder(struct pass *p, uint64_t node, const char *why)
 	cmek_reencrypt_hinder(p->work, stored, st.st_ino, why);
 }
 
-static void report_left(uint64_t node, int r)
+static void report_left(const struct pass *p, uint64_t node, int r)
 {
 	static struct cmek_log_limit limit;
+	char where[CMEK_TREE_WHERE_ROOM];
 
-	cmek_log_limited(&limit, CMEK_LOG_WARNING, "re-encryption: node %" PRIu64 " may not be written to (%s): it stays under "
-			 "its data key", node, strerror(-r));
+	cmek_tree_where(p->params->tree, node, where);
+	cmek_log_limited(&limit, CMEK_LOG_WARNING, "re-encryption: %s may not be written to (%s): it stays under "
+			 "its data key", where, strerror(-r));
 }
 
-static void report_names(uint64_t node, const struct cmek_tree_reencrypt *sum)
+static void report_names(const struct pass *p, uint64_t node, const struct cmek_tree_reencrypt *sum)
 {
 	static struct cmek_log_limit limit;
+	char where[CMEK_TREE_WHERE_ROOM];
 
-	cmek_log_limited(&limit, CMEK_LOG_WARNING, "re-encryption: node %" PRIu64 ": names, symlinks or attributes stay under their "
-			 "data key: %" PRIu64 " do not open, %" PRIu64 " could not be stored anew", node, sum->bad, sum->left);
+	cmek_tree_where(p->params->tree, node, where);
+	cmek_log_limited(&limit, CMEK_LOG_WARNING, "re-encryption: %s: names, symlinks or attributes stay under their "
+			 "data key: %" PRIu64 " do not open, %" PRIu64 " could not be stored anew", where, sum->bad, sum->left);
 }
 
 /* One step of a file, with the keys in use. 1: it is done. */
@@ -218,7 +222,7 @@ static int move_file(struct pass *p, uint64_t node, uint64_t size)
 	p->counts->bytes_done = before + size;
 	p->counts->files_done++;
 	if (is_refused(r)) {
-		report_left(node, r);
+		report_left(p, node, r);
 		hinder(p, node, "may not be written to");
 		p->counts->left++;
 	} else if (p->counts->bad > bad) {
@@ -259,7 +263,7 @@ static int move_tree_parts(struct pass *p, uint64_t node, mode_t mode)
 	p->counts->busy += sum.busy;
 	add_looked(p, mode, &sum);
 	if (sum.bad + sum.left > 0 || is_refused(r)) {
-		report_names(node, &sum);
+		report_names(p, node, &sum);
 		hinder(p, node, sum.bad > 0 ? "has names, symlinks or attributes that do not open" :
 					      "has names, symlinks or attributes that could not be stored anew");
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Answers to the kernel, and the one table from internal errors to those of users. It must not know how an answer was
- * found, and it never logs names or contents.
+ * found, and it never logs plain names or contents.
  */
 #include "config.h"
 
@@ -92,33 +92,38 @@ void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *
 {
 	static struct cmek_log_limit limit;
 	int user = cmek_reply_user_errno(error);
+	char where[CMEK_TREE_WHERE_ROOM];
 
 	if (error == -EBADMSG)
 		tell_unauthentic(req, site->node, site->offset, site->what);
+	if (user == EIO)
+		cmek_tree_where(cmek_ops_of(req)->tree, site->node, where);
 	if (user == EIO && site->offset != UINT64_MAX)
-		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: node %" PRIu64 ", byte %" PRIu64 ": %s", site->what, site->node,
-				 site->offset, eio_cause(error));
-	else if (user == EIO)
-		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: node %" PRIu64 ": %s", site->what, site->node,
+		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s, byte %" PRIu64 ": %s", site->what, where, site->offset,
 				 eio_cause(error));
+	else if (user == EIO)
+		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s: %s", site->what, where, eio_cause(error));
 	(void)fuse_reply_err(req, user); /* fails only when the asker is gone */
 }
 
 void cmek_reply_log_bad_entries(fuse_req_t req, uint64_t node, unsigned n)
 {
 	static struct cmek_log_limit limit;
+	char where[CMEK_TREE_WHERE_ROOM];
 
 	tell_unauthentic(req, node, UINT64_MAX, "readdir");
-	cmek_log_limited(&limit, CMEK_LOG_ERROR, "readdir: node %" PRIu64 ": left out %u entries that do not authenticate", node,
-			 n);
+	cmek_tree_where(cmek_ops_of(req)->tree, node, where);
+	cmek_log_limited(&limit, CMEK_LOG_ERROR, "readdir: %s: left out %u entries that do not authenticate", where, n);
 }
 
-void cmek_reply_log_size(uint64_t node, bool mended)
+void cmek_reply_log_size(fuse_req_t req, uint64_t node, bool mended)
 {
 	static struct cmek_log_limit limit;
+	char where[CMEK_TREE_WHERE_ROOM];
 
-	cmek_log_limited(&limit, CMEK_LOG_WARNING, "open: node %" PRIu64 ": the store file has another length than was sealed%s",
-			 node, mended ? ", cut to that" : "");
+	cmek_tree_where(cmek_ops_of(req)->tree, node, where);
+	cmek_log_limited(&limit, CMEK_LOG_WARNING, "open: %s: the store file has another length than was sealed%s", where,
+			 mended ? ", cut to that" : "");
 }
 
 void cmek_reply_not_implemented(fuse_req_t req)

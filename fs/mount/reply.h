@@ -37,7 +37,7 @@ void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *
 /* Entries of a directory that a listing left out because they fail authentication: a log line. */
 void cmek_reply_log_bad_entries(fuse_req_t req, uint64_t node, unsigned n);
 /* A store file's length was not that of its sealed size. */
-void cmek_reply_log_size(uint64_t node, bool mended);
+void cmek_reply_log_size(fuse_req_t req, uint64_t node, bool mended);
 /* The kernel shall not ask this again. */
 void cmek_reply_not_implemented(fuse_req_t req);
 /* The kernel gets a lookup on entry->node. Not 0 when it could not be told: the lookup is the caller's to undo. */

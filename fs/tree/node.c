@@ -576,6 +576,19 @@ int cmek_node_hint(struct cmek_node_table *t, uint64_t number, uint64_t *ret_par
 	return r;
 }
 
+uint64_t cmek_node_inode(struct cmek_node_table *t, uint64_t number)
+{
+	struct slot *slot;
+	struct shard *shard = lock_node(t, number, &slot);
+	uint64_t ino;
+
+	if (!shard)
+		return 0;
+	ino = slot->ino;
+	pthread_mutex_unlock(&shard->lock);
+	return ino;
+}
+
 int cmek_node_set_hint(struct cmek_node_table *t, uint64_t number, uint64_t parent, const char *entry)
 {
 	char *new_entry = entry ? strdup(entry) : NULL, *drop_entry;

@@ -77,6 +77,8 @@ int cmek_node_find(struct cmek_node_table *table, const struct cmek_node_key *ke
 
 /* -ENOENT: it has none. The parent stays known at least as long as it is the hint. */
 int cmek_node_hint(struct cmek_node_table *table, uint64_t number, uint64_t *ret_parent, char ret_entry[256]);
+/* The number of its inode in the store; 0: there is no such node. */
+uint64_t cmek_node_inode(struct cmek_node_table *table, uint64_t number);
 /* entry NULL (and parent 0): none. On -ENOMEM the node has no hint. */
 int cmek_node_set_hint(struct cmek_node_table *table, uint64_t number, uint64_t parent, const char *entry);
 /*

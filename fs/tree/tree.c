@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -304,6 +306,30 @@ uint64_t cmek_tree_next_node(struct cmek_tree *tree, uint64_t *index)
 void cmek_tree_retire(struct cmek_tree *tree, uint64_t node)
 {
 	cmek_node_retire(tree->nodes, node);
+}
+
+void cmek_tree_where(struct cmek_tree *tree, uint64_t node, char text[CMEK_TREE_WHERE_ROOM])
+{
+	char path[300], entry[256];
+	size_t at = sizeof(path) - 1, len;
+	uint64_t number = node, parent;
+
+	path[at] = '\0';
+	while (number != CMEK_NODE_ROOT && cmek_node_hint(tree->nodes, number, &parent, entry) == 0) {
+		len = strlen(entry) + (path[at] ? 1 : 0);
+		if (at < len + 4) {
+			at -= 4;
+			memcpy(path + at, ".../", 4);
+			break;
+		}
+		if (path[at])
+			path[--at] = '/';
+		at -= strlen(entry);
+		memcpy(path + at, entry, strlen(entry));
+		number = parent;
+	}
+	(void)snprintf(text, CMEK_TREE_WHERE_ROOM, "inode %" PRIu64 " (%s)", cmek_node_inode(tree->nodes, node),
+		       path[at] ? path + at : node == CMEK_NODE_ROOT ? "." : "no name");
 }
 
 bool cmek_tree_has_data(struct cmek_tree *tree, uint64_t node)

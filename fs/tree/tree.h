@@ -174,6 +174,12 @@ int cmek_tree_open_store(struct cmek_tree *tree, uint64_t node, int flags);
  */
 bool cmek_tree_has_data(struct cmek_tree *tree, uint64_t node);
 void cmek_tree_set_data(struct cmek_tree *tree, uint64_t node, bool data);
+/*
+ * What a message says of a node: "inode 12 (AbC/DeF)", its number and where it was last seen in the store, which is of a long
+ * path the end. From memory: no system call is made, and short locks only are taken.
+ */
+#define CMEK_TREE_WHERE_ROOM 360
+void cmek_tree_where(struct cmek_tree *tree, uint64_t node, char text[CMEK_TREE_WHERE_ROOM]);
 /* Of the store, names and blocks in plain terms. */
 int cmek_tree_statfs(struct cmek_tree *tree, struct statvfs *ret_st);
 int cmek_tree_syncfs(struct cmek_tree *tree);

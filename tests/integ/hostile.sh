@@ -13,7 +13,7 @@ start "$store" "$mnt"
 $PYTHON "$HERE/hostile.py" prepare "$mnt" "$store" "$T/map"
 stop "$store" "$mnt"
 cp -a "$store" "$SHM/good"
-for case in $($PYTHON "$HERE/hostile.py" cases); do
+for case in $($PYTHON "$HERE/hostile.py" cases "$([ "$LONG" = 1 ] && echo all)"); do
 	rm -rf "$store"
 	cp -a "$SHM/good" "$store"
 	$PYTHON "$HERE/hostile.py" damage "$case" "$store" "$T/map"
@@ -32,6 +32,12 @@ start "$store" "$mnt"
 $PYTHON "$HERE/hostile.py" live "$mnt" "$store" "$T/map" "$T/bait" "$([ "$LONG" = 1 ] && echo 300 || echo 3)" 1
 [ -n "$(storage_pid "$store")" ] || fail "the file system died"
 stop_code=any stop "$store" "$mnt" # it may say that something could not be written
+
+say "what was found is in the log, with where it was"
+grep -Eq 'read: inode [0-9]+ \([^)]+\), byte [0-9]+: does not authenticate' "$T/mnt.mount.log" || fail "no block"
+grep -Eq 'readlink: inode [0-9]+ \([^)]+\): does not authenticate' "$T/mnt.mount.log" || fail "no symlink"
+grep -Eq 'readdir: inode [0-9]+ \(\.\): left out [0-9]+ entries' "$T/mnt.mount.log" || fail "no entry"
+grep -Eq 'getxattr: inode [0-9]+ \([^)]+\): does not authenticate' "$T/mnt.mount.log" || fail "no attribute"
 
 say "both copies of the header are another volume's"
 rm -rf "$store"

@@ -280,6 +280,6 @@ expect_errno EIO read "$mnt/a-secret-name"
 find_processes
 kill -TERM "$supervisor"
 wait $foreground || fail "the mount failed"
-grep -Eq 'read: node [0-9]+, byte [0-9]+: does not authenticate' "$T/foreground.log" || fail "not said: $(cat "$T/foreground.log")"
+grep -Eq 'read: inode [0-9]+ \([A-Za-z0-9_-]+\), byte [0-9]+: does not authenticate' "$T/foreground.log" || fail "not said: $(cat "$T/foreground.log")"
 if grep -q a-secret-name "$T/foreground.log"; then fail "a name is in the log"; fi
 all_ended

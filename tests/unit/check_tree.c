@@ -57,6 +57,42 @@ START_TEST(lookup_and_attributes)
 }
 END_TEST
 
+/* What messages say of a node leads to its store file. */
+START_TEST(said_where)
+{
+	char text[CMEK_TREE_WHERE_ROOM], path[8192], inside[512], name[100];
+	uint64_t number = ROOT;
+	struct stat st, found;
+	unsigned long ino;
+	int i;
+
+	tree_begin(_i);
+	ck_assert_int_eq(cmek_tree_getattr(tree, ROOT, &st), 0);
+	cmek_tree_where(tree, ROOT, text);
+	ck_assert_int_eq(sscanf(text, "inode %lu (%511[^)])", &ino, inside), 2);
+	ck_assert_uint_eq(ino, st.st_ino);
+	ck_assert_str_eq(inside, ".");
+	for (i = 1; i <= 12; i++) {
+		snprintf(name, sizeof name, "%0*d", i * 7, i);
+		number = i < 12 ? mk(number, name) : touch(number, name);
+		ck_assert_int_eq(cmek_tree_getattr(tree, number, &st), 0);
+		cmek_tree_where(tree, number, text);
+		ck_assert_int_eq(sscanf(text, "inode %lu (%511[^)])", &ino, inside), 2);
+		ck_assert_uint_eq(ino, st.st_ino);
+		if (strncmp(inside, ".../", 4) == 0)
+			continue;
+		snprintf(path, sizeof path, "%s/%s", store, inside);
+		ck_assert_msg(lstat(path, &found) == 0, "%s", path);
+		ck_assert_uint_eq(found.st_ino, st.st_ino);
+		ck_assert_int_lt(i, 12);
+	}
+	ck_assert(strncmp(inside, ".../", 4) == 0);
+	cmek_tree_where(tree, number + 1000, text);
+	ck_assert_str_eq(text, "inode 0 (no name)");
+	tree_end();
+}
+END_TEST
+
 START_TEST(forget_and_find_again)
 {
 	uint64_t dir, a, b, high;
@@ -536,6 +572,7 @@ static Suite *make_suite(void)
 
 	tcase_set_timeout(tcase, 300);
 	tcase_add_loop_test(tcase, lookup_and_attributes, 0, TREE_VARIANTS);
+	tcase_add_loop_test(tcase, said_where, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, forget_and_find_again, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, create_existing, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, special_files, 0, TREE_VARIANTS);
