@@ -299,6 +299,10 @@ static int apply_option(struct cmek_mount_opts *opts, char *text, struct cmek_er
 	if (other_form)
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "mount option \"%s\" %s", text,
 				      other_form->needs_value ? "needs a value" : "takes no value");
+	/* mount(8) passes it on with all the other options of the mount, and would take success for a changed mount. */
+	if (!strcmp(text, "remount"))
+		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "a mount can't be changed by a remount: unmount it, and mount "
+				      "it with the new options");
 	return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "unknown mount option \"%s\"", text);
 }
 

@@ -54,6 +54,18 @@ for good in nowriteback commit=1 max_threads=2 held_max=4M,map_cache=4M slot=0 f
 	case $good in fsname=*) options '^fuse.cmekfs ledger ' ;; esac
 	leave
 done
+# A remount is refused, and changes nothing.
+mount -t cmekfs -o rw "$store" "$mnt"
+expect_code 2 mount -t cmekfs -o remount,ro "$store" "$mnt"
+expect_text "remount: unmount it, and mount it with the new options"
+echo more >"$mnt/more"
+leave
+# Device nodes, when they are asked for.
+mount -t cmekfs -o dev,suid "$store" "$mnt"
+mknod "$mnt/null" c 1 3
+echo gone >"$mnt/null"
+rm "$mnt/null"
+leave
 # mount -f: all is checked, nothing is mounted.
 mount -f -t cmekfs "$store" "$mnt"
 if findmnt -n "$mnt" >/dev/null; then fail "mount -f has mounted"; fi
