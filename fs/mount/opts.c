@@ -55,6 +55,7 @@ struct option_row {
 	size_t field;
 };
 
+enum { ALLOW_LEN = sizeof("allow_") - 1 };
 #define FIELD(f) offsetof(struct cmek_mount_opts, f)
 
 static const struct option_row option_table[] = {
@@ -101,6 +102,9 @@ static const struct option_row option_table[] = {
 	{ "nosuid", KERNEL_FLAG, false, 0, 0 },
 	{ "dev", KERNEL_FLAG, false, 0, 0 },
 	{ "nodev", KERNEL_FLAG, false, 0, 0 },
+	/* The same once more: mount(8) passes on what takes something away, and neither "suid" nor "dev". */
+	{ "allow_suid", KERNEL_FLAG, false, ALLOW_LEN, 0 },
+	{ "allow_dev", KERNEL_FLAG, false, ALLOW_LEN, 0 },
 	{ "exec", KERNEL_FLAG, false, 0, 0 },
 	{ "noexec", KERNEL_FLAG, false, 0, 0 },
 	{ "sync", KERNEL_FLAG, false, 0, 0 },
@@ -150,6 +154,7 @@ static const char usage_text[] =
 	"       nojournal, journal_size=SIZE, salvage, nowriteback, unlocked_memory\n"
 	"       fsname=NAME\n"
 	"       suid, nosuid, dev, nodev, exec, noexec, sync, dirsync, noatime\n"
+	"       allow_suid, allow_dev   suid and dev through mount(8), which keeps those to itself\n"
 	"  -h, --help         show this text\n"
 	"  -V, --version      show the version\n";
 
@@ -222,7 +227,7 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 	case IGNORE:
 		return 0;
 	case KERNEL_FLAG:
-		return append_flag(&opts->kernel_flags, row->name, err);
+		return append_flag(&opts->kernel_flags, row->name + row->n, err);
 	case READ_ONLY:
 		opts->read_only = row->n;
 		return 0;

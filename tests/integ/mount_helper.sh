@@ -61,7 +61,11 @@ expect_text "remount: unmount it, and mount it with the new options"
 echo more >"$mnt/more"
 leave
 # Device nodes, when they are asked for.
-mount -t cmekfs -o dev,suid "$store" "$mnt"
+mount -t cmekfs "$store" "$mnt"
+options nosuid nodev
+leave
+mount -t cmekfs -o allow_dev,allow_suid "$store" "$mnt"
+if findmnt -n -o OPTIONS "$mnt" | grep -q nosuid; then fail "-o allow_suid: it is nosuid"; fi
 mknod "$mnt/null" c 1 3
 echo gone >"$mnt/null"
 rm "$mnt/null"
