@@ -89,7 +89,7 @@ endpoint = $EMU_HTTP
 [aws away]
 endpoint = http://127.0.0.1:1
 CONF
-aws=aws-kms://alias/db named=$SHM/named fsck=${CMEK_BUILD:+$CMEK_BUILD/}fsck.cmekfs
+aws=aws-kms://alias/db named=$SHM/named
 "$CTL" key enable --profile good $aws >/dev/null
 arn=$("$CTL" key describe --json $aws | sed -n 's/^  "key": "\(.*\)",$/\1/p')
 expect_code 2 "$MKFS" --profile none --key $aws "$named"
@@ -99,7 +99,7 @@ expect_code 15 "$MKFS" --profile away --key $aws "$named"
 expect_code 15 "$CTL" slot test --profile away $aws
 expect_code 15 "$CTL" key describe --profile away $aws
 expect_code 15 "$CTL" header backup --profile away "$named" "$T/backup"
-expect_code 16 "$fsck" --profile none "$named"
+expect_code 16 "$FSCK" --profile none "$named"
 
 say "a volume by its name in the configuration"
 # volume KEY PROFILE: what the configuration says of it.
@@ -110,8 +110,8 @@ volume() {
 volume "$arn" away
 expect_code 15 "$CTL" header backup volume-v "$T/backup"
 expect_code 15 "$CTL" header backup "$named" "$T/backup"
-expect_code 8 "$fsck" volume-v
-expect_code 0 "$fsck" --profile good volume-v
+expect_code 8 "$FSCK" volume-v
+expect_code 0 "$FSCK" --profile good volume-v
 expect_code 0 "$CTL" slot add --profile good volume-v local:offline
 expect_code 0 "$CTL" header backup --profile good volume-v "$T/backup"
 expect_code 0 "$CTL" header backup --unlock-key local:offline --force volume-v "$T/backup"

@@ -18,8 +18,11 @@ def results(schema):
     anything = jsonschema.Draft202012Validator(schema)
     for line in sys.stdin:
         path, definition = line.rstrip("\n").split(" ", 1)
-        with open(path) as file:
-            value = json.load(file)
+        try:
+            with open(path) as file:
+                value = json.load(file)
+        except ValueError as e:
+            sys.exit(f"{path} ({definition}): {e}")
         one = jsonschema.Draft202012Validator({"$schema": schema["$schema"], "$defs": schema["$defs"],
                                                "$ref": "#/$defs/" + definition.replace(" ", "%20")})
         errors = [f"{path}: {error.json_path}: {error.message}" for error in one.iter_errors(value)]

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# What cmekctl prints with --json is what contrib/output.schema.json says, errors and certificates included; and of
+# What the programs print with --json is what contrib/output.schema.json says, errors and certificates included; and of
 # manifests cmekctl and contrib/slots.schema.json think alike.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -8,6 +8,7 @@ need_cmekfs
 need_root
 need_fuse
 need openssl
+need jq
 $PYTHON -c 'from jsonschema import Draft202012Validator' 2>/dev/null || skip "python3-jsonschema (4 or newer) is not installed"
 schemas=$HERE/../../contrib
 mnt=$T/mnt store=$T/store
@@ -19,9 +20,19 @@ valid() {
 	echo "$T/$n-${2// /-}.json $1" >>"$T/results"
 }
 
+# valid_text DEFINITION TEXT: the same of what was printed already.
+valid_text() {
+	n=$((n + 1))
+	printf '%s\n' "$2" >"$T/$n-${1// /-}.json"
+	echo "$T/$n-${1// /-}.json $1" >>"$T/results"
+}
+
 new_volume "$store" -L db
 "$CTL" -q key create local:b
 say "results"
+valid_text mkfs "$("$MKFS" --json --key local:test --key local:new "$T/store3")"
+valid "key list" key list local:
+valid "slot test" slot test local:b
 valid "slot list" slot list "$store"
 valid "slot add" slot add --purpose backup "$store" local:b
 valid "slot add" slot add --recovery "$store"
@@ -36,9 +47,22 @@ valid status status "$mnt"
 valid rewrap rewrap --force --slot 0 "$mnt"
 valid "rewrap --all" rewrap --all
 valid rotate rotate "$mnt"
-"$CTL" -q lock "$mnt"
+echo "some data" >"$mnt/file"
+progress=$("$CTL" --json reencrypt "$mnt")
+while read -r line; do
+	valid_text reencrypt "$line"
+done <<<"$progress"
+tail -n 1 <<<"$progress" | jq -e '.ended_deks[0].state == "retired" and .verified.files == 1' >/dev/null ||
+	fail "how re-encryption ended: $progress"
+valid watch watch "$mnt" interval=30s
+valid nothing sync "$mnt"
+valid nothing lock "$mnt"
 valid status status "$mnt"
 stop "$store" "$mnt"
+valid "audit verify" audit verify
+valid_text fsck "$("$FSCK" --json -n "$store")"
+"$CTL" -q header backup "$store" "$T/b2"
+valid "header restore" header restore "$store" "$T/b2"
 rm "$store/.cmekfs/header.1"
 valid "header dump" header dump "$store"
 echo '{"region_specs": [{"key_spec": {"type": "LOCAL", "uri": "local:b"}}]}' >"$T/manifest"

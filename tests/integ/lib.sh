@@ -28,6 +28,8 @@ CMEK_FS=${CMEK_FS:-cmekfs}
 CMEKFS=${CMEK_BUILD:+$CMEK_BUILD/}cmekfs
 MKFS=${CMEK_BUILD:+$CMEK_BUILD/}mkfs.cmekfs
 CTL=${CMEK_BUILD:+$CMEK_BUILD/}cmekctl
+# shellcheck disable=SC2034 # some scripts' alone
+FSCK=${CMEK_BUILD:+$CMEK_BUILD/}fsck.cmekfs
 
 if [ "$CMEK_FS" = cmekfs ]; then
 	for program in "$CMEKFS" "$MKFS" "$CTL"; do

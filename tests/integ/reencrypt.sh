@@ -6,7 +6,6 @@
 need_cmekfs
 need_root
 need_fuse
-FSCK=${CMEK_BUILD:+$CMEK_BUILD/}fsck.cmekfs
 store=$T/store
 mnt=$T/mnt
 
