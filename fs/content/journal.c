@@ -482,10 +482,32 @@ static bool is_done_with_locked(const struct cmek_journal *j)
 	return j->live_n == 0 && j->touches == NULL && j->error == 0;
 }
 
+/* Where replay begins when the n oldest records are not to be read. */
+static void tail_locked(const struct cmek_journal *j, size_t n, uint64_t *ret_off, uint64_t *ret_seq)
+{
+	const struct live *oldest = n < j->live_n ? j->live + j->live_first + n : NULL;
+
+	*ret_off = oldest != NULL ? oldest->off : j->write_off;
+	*ret_seq = oldest != NULL ? oldest->seq : j->next_seq;
+	if (*ret_off == j->file.params.length_bytes)
+		*ret_off = CMEK_JOURNAL_RECORDS_AT;
+}
+
+/* The lock is held before, and not behind it; r and what: how that went. */
+static void end_checkpoint(struct cmek_journal *j, int r, const char *what)
+{
+	j->checkpointing = false;
+	if (r < 0 && j->error == 0)
+		j->error = r;
+	(void)pthread_cond_broadcast(&j->changed);
+	unlock(j);
+	if (r < 0)
+		j->host.report(j->host.arg, r, what);
+}
+
 int cmek_journal_checkpoint(struct cmek_journal *journal)
 {
 	uint64_t tail_off, tail_seq;
-	const struct live *oldest;
 	size_t n = 0;
 	bool empty;
 	int r;
@@ -510,11 +532,7 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 	if (r == 0 && n > 0) {
 		/* What was appended meanwhile stays; where the tail now is must be durable before the space is used. */
 		empty = n == journal->live_n && !journal->leading;
-		oldest = journal->live + journal->live_first + n;
-		tail_off = n < journal->live_n ? oldest->off : journal->write_off;
-		tail_seq = n < journal->live_n ? oldest->seq : journal->next_seq;
-		if (tail_off == journal->file.params.length_bytes)
-			tail_off = CMEK_JOURNAL_RECORDS_AT;
+		tail_locked(journal, n, &tail_off, &tail_seq);
 		unlock(journal);
 		/* never "empty" while mounted: a record may be on its way behind this superblock */
 		r = cmek_journal_file_write_super(&journal->file, empty && journal->stopping, tail_off, tail_seq);
@@ -526,21 +544,14 @@ int cmek_journal_checkpoint(struct cmek_journal *journal)
 		}
 		journal->counters.checkpoints++;
 	}
-	journal->checkpointing = false;
-	if (r < 0 && journal->error == 0)
-		journal->error = r;
-	(void)pthread_cond_broadcast(&journal->changed);
-	unlock(journal);
-	if (r < 0)
-		journal->host.report(journal->host.arg, r, "the journal's checkpoint failed: its records stay, and the volume is "
-								      "read-only until it is mounted anew");
+	end_checkpoint(journal, r, "the journal's checkpoint failed: its records stay, and the volume is read-only until it is "
+				   "mounted anew");
 	return r;
 }
 
 /* Both superblocks, with the tail where it is; what is appended or applied meanwhile does not matter to them. */
 static int rewrite_supers(struct cmek_journal *j)
 {
-	const struct live *oldest;
 	uint64_t tail_off, tail_seq;
 	int i, r = 0;
 
@@ -553,23 +564,12 @@ static int rewrite_supers(struct cmek_journal *j)
 		return r;
 	}
 	j->checkpointing = true; /* who frees records, and who writes superblocks, is one at a time */
-	oldest = oldest_locked(j);
-	tail_off = oldest != NULL ? oldest->off : j->write_off;
-	tail_seq = oldest != NULL ? oldest->seq : j->next_seq;
-	if (tail_off == j->file.params.length_bytes)
-		tail_off = CMEK_JOURNAL_RECORDS_AT;
+	tail_locked(j, 0, &tail_off, &tail_seq);
 	unlock(j);
 	for (i = 0; r == 0 && i < 2; i++)
 		r = cmek_journal_file_write_super(&j->file, false, tail_off, tail_seq);
 	lock(j);
-	j->checkpointing = false;
-	if (r < 0 && j->error == 0)
-		j->error = r;
-	(void)pthread_cond_broadcast(&j->changed);
-	unlock(j);
-	if (r < 0)
-		j->host.report(j->host.arg, r, "the journal's superblock could not be written: the volume is read-only until it is "
-						"mounted anew");
+	end_checkpoint(j, r, "the journal's superblock could not be written: the volume is read-only until it is mounted anew");
 	return r;
 }
 
