@@ -374,6 +374,13 @@ job_integ() {
 	integration build_gcc "${names[@]}"
 }
 
+# Of twenty times each; a timer of the store's file system may come between, and have one or two of its own.
+one_flush_each() {
+	run "$src/tests/powercut/flushes" ext4 | tee "$work/flushes"
+	grep -qxE 'overwrite \+ fdatasync, ext4: plain [0-9.]+, cmekfs 1(\.05|\.1)?' "$work/flushes" &&
+		grep -qxE 'append \+ fsync, ext4: plain [0-9.]+, cmekfs 1(\.05|\.1)?' "$work/flushes"
+}
+
 # Cuts of the power and kills of the daemon; tests/powercut/README.md has the long run.
 job_powercut() {
 	local cut=("$src/tests/powercut/run" --target cmekfs --fs ext4 --seconds 2 --seed 1 --scratch /dev/shm)
@@ -381,6 +388,7 @@ job_powercut() {
 	run make -C "$work/build_gcc" tests/powercut/recorder tests/powercut/mkimage
 	export CMEK_BUILD=$work/build_gcc
 	verdict "power cuts" run "${cut[@]}" --workload overwrite,append,files,sqlite,rotate --tear 4096,512 --images 6 --second 1
+	verdict "one flush for a synced write" one_flush_each
 	verdict "kills" run "${cut[@]}" --workload overwrite,append,rotate --kill --images 3
 }
 
