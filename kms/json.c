@@ -114,6 +114,21 @@ int cmek_json_parse(const void *text, size_t len, const char *what, json_t **ret
 	return 0;
 }
 
+json_t *cmek_json_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *copy = json ? NULL : strdup(text);
+
+	for (char *p = copy; p && *p; p++) {
+		if (*p & 0x80)
+			*p = '?';
+	}
+	if (copy)
+		json = json_string(copy);
+	free(copy);
+	return json;
+}
+
 struct cmek_json_at cmek_json_root(const json_t *json, const char *what)
 {
 	return (struct cmek_json_at){ .value = json, .what = what };

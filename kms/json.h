@@ -29,6 +29,9 @@ void cmek_json_init(void);
  */
 int cmek_json_parse(const void *text, size_t len, const char *what, json_t **ret_json, struct cmek_error *err);
 
+/* A new string of text that need not be UTF-8, which JSON is: if it is not, all but ASCII is '?'. NULL: no memory. */
+json_t *cmek_json_text(const char *text);
+
 /*
  * An object or array and the way to it, for messages only. All borrowed: `what`, `up` and the JSON must outlive it
  * (they live in the caller's frame, one per level).

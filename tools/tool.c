@@ -76,6 +76,21 @@ static void print_help(const struct cmek_tool *tool, const struct cmek_tool_comm
 	}
 }
 
+/*
+ * A mistake before --json shall be told as JSON, too. What looks like it may be another option's argument: then nobody
+ * minds, as this decides about errors only.
+ */
+static bool names_json(int argc, char **argv)
+{
+	int i;
+
+	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (strlen(argv[i]) > 2 && strncmp(argv[i], "--json", strlen(argv[i])) == 0) /* getopt takes a beginning */
+			return true;
+	}
+	return false;
+}
+
 void cmek_tool_args_init(struct cmek_tool_args *args, struct cmek_tool *tool, const struct cmek_tool_command *command,
 			 int argc, char **argv)
 {
@@ -84,6 +99,7 @@ void cmek_tool_args_init(struct cmek_tool_args *args, struct cmek_tool *tool, co
 	args->command = command;
 	args->argc = argc;
 	args->argv = argv;
+	tool->json_named |= names_json(argc, argv);
 }
 
 static int exit_code_of(const struct cmek_tool *tool, enum cmek_kind kind)
@@ -91,15 +107,33 @@ static int exit_code_of(const struct cmek_tool *tool, enum cmek_kind kind)
 	return tool->exit_code ? tool->exit_code(kind) : cmek_exit_code(kind);
 }
 
+static void print_error(const struct cmek_tool *tool, enum cmek_kind kind, const char *text, const char *remedy, bool as_json)
+{
+	struct cmek_tool mine = *tool;
+	json_t *json;
+
+	fprintf(stderr, "%s: %s\n", tool->program, text);
+	if (remedy)
+		fprintf(stderr, "  try: %s\n", remedy);
+	if (!as_json)
+		return;
+	mine.json = true;
+	json = json_pack("{s:{s:s, s:o, s:i, s:s?}}", "error", "kind", cmek_kind_name(kind), "text", cmek_json_text(text),
+			 "exit_code", exit_code_of(tool, kind), "remedy", remedy);
+	cmek_tool_json(&mine, &json);
+	fflush(stdout);
+}
+
 void cmek_tool_usage(const struct cmek_tool *tool, const char *fmt, ...)
 {
+	char text[CMEK_ERROR_TEXT_MAX], remedy[sizeof(tool->program) + sizeof(" --help")];
 	va_list ap;
 
-	fprintf(stderr, "%s: ", tool->program);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\n  try: %s --help\n", tool->program);
+	snprintf(remedy, sizeof(remedy), "%s --help", tool->program);
+	print_error(tool, CMEK_E_USAGE, text, remedy, tool->json || tool->json_named);
 	exit(exit_code_of(tool, CMEK_E_USAGE));
 }
 
@@ -222,20 +256,8 @@ unsigned long long cmek_tool_number(const struct cmek_tool_args *args, unsigned 
 
 int cmek_tool_fail(const struct cmek_tool *tool, const struct cmek_error *err)
 {
-	const char *remedy = cmek_remedy(err);
-	int code = exit_code_of(tool, err->kind);
-
-	fprintf(stderr, "%s: %s\n", tool->program, err->text[0] ? err->text : strerror(err->err));
-	if (remedy)
-		fprintf(stderr, "  try: %s\n", remedy);
-	if (tool->json) {
-		json_t *json = json_pack("{s:{s:s, s:s, s:i, s:s?}}", "error", "kind", cmek_kind_name(err->kind), "text",
-					 err->text, "exit_code", code, "remedy", remedy);
-
-		cmek_tool_json(tool, &json);
-		fflush(stdout);
-	}
-	return code;
+	print_error(tool, err->kind, err->text[0] ? err->text : strerror(err->err), cmek_remedy(err), tool->json);
+	return exit_code_of(tool, err->kind);
 }
 
 void cmek_tool_say(const struct cmek_tool *tool, const char *fmt, ...)

@@ -46,6 +46,7 @@ const char *cmek_remedy(const struct cmek_error *err);
 struct cmek_tool {
 	char program[64]; /* "cmekctl key create": what messages begin with */
 	bool json;        /* results on stdout as one JSON value */
+	bool json_named;  /* --json stands on the command line: usage errors are JSON, too, wherever the mistake is */
 	bool quiet;       /* no results in text, only errors */
 	int (*exit_code)(enum cmek_kind kind); /* of a program that has other exit codes; NULL = cmek_exit_code() */
 };
@@ -72,8 +73,8 @@ struct cmek_tool_command {
 
 /*
  * Walks a command line: call until it returns 0, then operands are argv[0..argc-1] of the struct.
- * Common options are dealt with (--help and --version print and exit with 0). A mistake prints "PROGRAM: ..." with a
- * hint at --help and exits with CMEK_EXIT_USAGE. argv may be permuted.
+ * Common options are dealt with (--help and --version print and exit with 0). A mistake ends in cmek_tool_usage(). argv
+ * may be permuted.
  */
 struct cmek_tool_args {
 	struct cmek_tool *tool;
@@ -88,7 +89,7 @@ void cmek_tool_args_init(struct cmek_tool_args *args, struct cmek_tool *tool, co
 			 int argc, char **argv);
 /* The id of the next option, or 0 at the end. */
 int cmek_tool_next(struct cmek_tool_args *args);
-/* Prints the usage error and exits with CMEK_EXIT_USAGE. */
+/* Prints the usage error, as cmek_tool_fail() prints errors, and exits with CMEK_EXIT_USAGE. */
 void cmek_tool_usage(const struct cmek_tool *tool, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3), noreturn));
 

@@ -119,24 +119,12 @@ static int hash_line(const char *line, size_t len, char hash[CMEK_AUDIT_HASH_TEX
 	return rc;
 }
 
-/* A text that is there; a path need not be UTF-8, which JSON is: what is not ASCII is then shown as '?'. */
+/* A text that is there. */
 static void add_text(json_t *json, const char *name, const char *text)
 {
-	json_t *value;
-	char *copy;
-
-	if (!text || !text[0])
-		return;
-	value = json_string(text);
-	copy = value ? NULL : strdup(text);
-	for (char *p = copy; p && *p; p++) {
-		if (*p & 0x80)
-			*p = '?';
-	}
-	if (copy)
-		value = json_string(copy);
-	free(copy);
-	(void)json_object_set_new(json, name, value); /* without memory the dump fails as well, or the event lacks one text */
+	/* Without memory the dump fails as well, or the event lacks one text. */
+	if (text && text[0])
+		(void)json_object_set_new(json, name, cmek_json_text(text));
 }
 
 /* What only mounts tell. */

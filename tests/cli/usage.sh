@@ -17,3 +17,7 @@ t cmekctl key create --nothing local:a
 t cmekctl key create --passphrase-file
 t cmekctl key create --passphrase=x local:a
 t cmekctl --days 3 key create local:a
+t cmekctl key create --nothing --json local:a
+t cmekctl key create -- --json local:a
+t mkfs.cmekfs --json store
+t fsck.cmekfs --json -n -y store

@@ -71,6 +71,12 @@ valid "slot apply" slot apply "$store" "$T/manifest"
 valid shred shred --volume "$store"
 say "errors"
 valid error slot list "$T/none"
+valid error slot list --nothing
+valid error nothing
+valid error slot list "$(printf '\377')"
+valid_text error "$("$CTL" slot --nothing --json 2>/dev/null || true)"
+valid_text error "$("$MKFS" --block-size 5 "$T/store4" --json 2>/dev/null || true)"
+valid_text error "$("$FSCK" -n -y --json "$store" 2>/dev/null || true)"
 valid error shred --volume --yes-destroy other "$store"
 valid error shred --volume --kms --days 99 --yes-destroy db --certificate "$T/none/x" "$store"
 say "certificates"

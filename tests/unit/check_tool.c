@@ -110,6 +110,11 @@ static const struct {
 	{ { "x", "a", "-b" }, 2, "prog: option '-b' needs an argument\n" },
 	{ { "x", "a", "--days" }, 2, "prog: option '--days' needs an argument\n" },
 	{ { "x", "--force=1", "a" }, 2, "prog: option '--force=1' takes no argument\n" },
+	{ { "x", "--nope", "--json" }, 2,
+	  "prog: unknown or ambiguous option '--nope'\n  try: prog --help\n{\n  \"error\": {\n    \"kind\": \"usage\",\n" },
+	{ { "x", "--js", "a", "b", "c" }, 2, "prog: unexpected argument 'c'\n  try: prog --help\n{\n  \"error\": {\n" },
+	{ { "x", "\xff", "a", "b", "--json" }, 2, "prog: unexpected argument 'b'\n  try: prog --help\n{\n  \"error\": {\n" },
+	{ { "x", "a", "b", "\xff", "--json" }, 2, "prog: unexpected argument '\xff'\n  try: prog --help\n{\n  \"error\": {\n" },
 	{ { "x", "--version" }, 0, "prog (cmekfs) " },
 	{ { "x", "--help" }, 0, "usage: prog [options] A [B]\n\nDoes things.\n\noptions:\n  -b, --block-size BYTES " },
 };
