@@ -10,9 +10,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "fs/mount/heartbeat.h"
 #include "fs/mount/message.h"
-#include "fs/mount/notify.h"
 
 /* How often the daemon is asked; a watchdog may want it more often. */
 #define EVERY_MS 10000

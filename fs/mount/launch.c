@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/notify.h"
 #include "fs/mount/launch.h"
 #include "fs/mount/message.h"
-#include "fs/mount/notify.h"
 #include "fs/mount/supervisor.h"
 
 /* The one left in front of the user. */

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "fs/mount/agent.h"
 #include "fs/mount/auditor.h"
 #include "fs/mount/confine.h"
@@ -27,7 +28,6 @@
 #include "fs/mount/heartbeat.h"
 #include "fs/mount/message.h"
 #include "fs/mount/mountpoint.h"
-#include "fs/mount/notify.h"
 #include "fs/mount/supervisor.h"
 #include "fs/volume/ctlsock.h"
 

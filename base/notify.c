@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "fs/mount/notify.h"
+#include "base/notify.h"
 
 #define US_PER_MS 1000
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#ifndef CMEK_MOUNT_NOTIFY_H
-#define CMEK_MOUNT_NOTIFY_H
+#ifndef CMEK_BASE_NOTIFY_H
+#define CMEK_BASE_NOTIFY_H
 
 #include <stdbool.h>
 #include <stdint.h>
