@@ -371,15 +371,21 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+const char *cmek_agent_call_name(int call)
+{
+	static const char *const names[CMEK_AGENT_CALLS] = { [CMEK_AGENT_UNWRAP] = "unwrap", [CMEK_AGENT_DESCRIBE] = "describe",
+							     [CMEK_AGENT_REWRAP] = "rewrap" };
+
+	return names[call];
+}
+
 /* One question more. err: its own, so that a kind in it is of this question. */
 static void count(const struct cmek_agent_link *link, int call, const struct cmek_slot *slot, uint64_t start_ns, int rc,
 		  const struct cmek_error *err)
 {
-	static const char *const names[CMEK_AGENT_CALLS] = { [CMEK_AGENT_UNWRAP] = "unwrap", [CMEK_AGENT_DESCRIBE] = "describe",
-							     [CMEK_AGENT_REWRAP] = "rewrap" };
 	static const struct cmek_error none = CMEK_ERROR_INIT;
 	uint64_t took_ns = now_ns() - start_ns;
-	const struct cmek_agent_call told = { call, names[call], slot, rc == 0 ? &none : err, took_ns / 1000000,
+	const struct cmek_agent_call told = { call, cmek_agent_call_name(call), slot, rc == 0 ? &none : err, took_ns / 1000000,
 					      link->request_id };
 	enum cmek_kind kind = rc == 0 ? CMEK_E_NONE : err->kind;
 

@@ -37,6 +37,8 @@ struct cmek_agent_counts {
 	} calls[CMEK_AGENT_CALLS];
 };
 
+const char *cmek_agent_call_name(int call); /* "unwrap", "describe", "rewrap" */
+
 /* A question that was answered, or not; what: a constant. Everything is borrowed. */
 struct cmek_agent_call {
 	int call;                     /* CMEK_AGENT_UNWRAP, ... */

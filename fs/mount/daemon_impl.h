@@ -12,6 +12,7 @@
 #include "fs/mount/agent.h"
 #include "fs/mount/auditor.h"
 #include "fs/mount/control.h"
+#include "fs/mount/lock_state.h"
 #include "fs/mount/opts.h"
 #include "fs/mount/reencrypt.h"
 #include "fs/mount/session.h"
@@ -23,13 +24,6 @@
  * The inside of the storage daemon, shared by its own files only: its life (daemon.c), locking and unlocking (lock.c), and
  * its commands (verbs.c).
  */
-enum cmek_lock_state {
-	CMEK_UNLOCKED,
-	CMEK_DRAINING, /* users are refused, keys are there still: what they wrote is being kept */
-	CMEK_LOCKED,   /* no keys, no plaintext */
-	CMEK_SHREDDED, /* the same for good: the volume is being destroyed */
-};
-
 /* Failed authentications that were met, for the thread of events.c. */
 #define EVENT_NOTES_MAX 16
 struct event_note {
@@ -137,9 +131,6 @@ void cmek_daemon_allow_writes(struct daemon *d); /* no change if they are, or it
  * the state changes. Kinds of cmek_daemon_lock().
  */
 int cmek_daemon_shred(struct daemon *d, unsigned timeout_s, struct cmek_error *err);
-/* "unlocked", "draining", "locked", "shredded". */
-const char *cmek_lock_state_name(enum cmek_lock_state state);
-
 enum cmek_lock_state cmek_daemon_lock_state(struct daemon *d);
 /* The header as it is in the store now; mismatch as above. The caller closes it. */
 int cmek_daemon_read_header(struct daemon *d, struct cmek_volhdr_store **ret_header, struct cmek_error *err);

@@ -27,7 +27,7 @@
 
 const char *cmek_lock_state_name(enum cmek_lock_state state)
 {
-	static const char *const names[] = { "unlocked", "draining", "locked", "shredded" };
+	static const char *const names[CMEK_LOCK_STATES] = { "unlocked", "draining", "locked", "shredded" };
 
 	return names[state];
 }

@@ -14,7 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/promtext.h"
 #include "base/text.h"
+#include "fs/mount/lock_state.h"
+#include "fs/mount/reencrypt.h"
 #include "fs/mount/watch.h"
 
 struct text {
@@ -29,35 +32,19 @@ struct text {
 
 static void head(const struct text *t, const char *name, const char *type, const char *help)
 {
-	(void)fprintf(t->out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void label(const struct text *t, const char *name, const char *value)
-{
-	const char *c;
-
-	(void)fprintf(t->out, "%s=\"", name);
-	for (c = value; *c; c++) {
-		if (*c == '\n')
-			(void)fputs("\\n", t->out);
-		else if (*c == '\\' || *c == '"')
-			(void)fprintf(t->out, "\\%c", *c);
-		else
-			(void)fputc(*c, t->out);
-	}
-	(void)fputc('"', t->out);
+	cmek_promtext_head(t->out, name, type, help);
 }
 
 /* Counts up to 2^53 are exact in a double, which is what Prometheus keeps anyway. */
 static void sample(const struct text *t, const char *name, const char *suffix, const char *const *labels, double value)
 {
 	(void)fprintf(t->out, "%s%s{", name, suffix);
-	label(t, "volume", t->volume);
+	cmek_promtext_label(t->out, "volume", t->volume);
 	(void)fputc(',', t->out);
-	label(t, "mountpoint", t->mountpoint);
+	cmek_promtext_label(t->out, "mountpoint", t->mountpoint);
 	for (; *labels; labels += 2) {
 		(void)fputc(',', t->out);
-		label(t, labels[0], labels[1]);
+		cmek_promtext_label(t->out, labels[0], labels[1]);
 	}
 	(void)fprintf(t->out, "} %.16g\n", value);
 }
@@ -124,12 +111,37 @@ static void tell_rows(const struct text *t, const json_t *status)
 
 /* ---- states: one sample for each there is, 1 for the one that it is ---- */
 
+static const char *lock_state(int i)
+{
+	return i < CMEK_LOCK_STATES ? cmek_lock_state_name((enum cmek_lock_state)i) : NULL;
+}
+
+static const char *reencrypt_state(int i)
+{
+	return i < CMEK_REENCRYPT_STATES ? cmek_reencrypt_state_name((unsigned)i) : NULL;
+}
+
+static const char *watch_state(int i)
+{
+	return i < CMEK_WATCH_STATES ? cmek_watch_state_name((enum cmek_watch_state)i) : NULL;
+}
+
+/* in: its member "state". slot NULL: it is of no slot. state_name: of the i-th, NULL behind the last. */
+static void tell_state(const struct text *t, const char *name, const json_t *in, const char *slot,
+		       const char *(*state_name)(int i))
+{
+	const char *is = text_of(in, "state"), *state;
+	int i;
+
+	for (i = 0; (state = state_name(i)) != NULL; i++)
+		sample(t, name, "", slot ? TWO_LABELS("slot", slot, "state", state) : ONE_LABEL("state", state),
+		       strcmp(is, state) == 0);
+}
+
 static void tell_mount(const struct text *t, const json_t *status)
 {
-	static const char *const states[] = { "unlocked", "draining", "locked", "shredded" };
 	const json_t *journal = json_object_get(status, "journal");
 	int64_t since;
-	size_t i;
 
 	head(t, "cmekfs_info", "gauge", "The mount: version of the program and label of the volume. Always 1.");
 	sample(t, "cmekfs_info", "",
@@ -140,64 +152,65 @@ static void tell_mount(const struct text *t, const json_t *status)
 		sample(t, "cmekfs_mount_start_time_seconds", "", NO_LABELS, (double)since);
 	}
 	head(t, "cmekfs_lock_state", "gauge", "1 for the state that the mount is in, else 0.");
-	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++)
-		sample(t, "cmekfs_lock_state", "", ONE_LABEL("state", states[i]),
-		       strcmp(text_of(status, "state"), states[i]) == 0);
+	tell_state(t, "cmekfs_lock_state", status, NULL, lock_state);
 	if (json_is_object(journal)) {
 		head(t, "cmekfs_journal_failed", "gauge", "Whether the journal has failed: nothing more can be made durable.");
 		sample(t, "cmekfs_journal_failed", "", NO_LABELS, json_is_string(json_object_get(journal, "error")));
 	}
 }
 
-static void tell_slots(const struct text *t, const json_t *slots)
-{
-	const json_t *slot;
-	char number[24];
-	size_t i;
-	int k;
+/* ---- elements of an array, each with its number as a label ---- */
 
-	head(t, "cmekfs_key_slot_state", "gauge", "1 for the state that the key of the slot is in, else 0.");
-	json_array_foreach(slots, i, slot) {
-		(void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(json_object_get(slot, "slot")));
-		for (k = 0; k < CMEK_WATCH_STATES; k++)
-			sample(t, "cmekfs_key_slot_state", "", TWO_LABELS("slot", number, "state", cmek_watch_state_name(k)),
-			       strcmp(text_of(slot, "state"), cmek_watch_state_name(k)) == 0);
-	}
-	head(t, "cmekfs_key_slot_newer_version", "gauge", "Whether the key has a newer version than the slot was wrapped under.");
-	json_array_foreach(slots, i, slot) {
-		(void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(json_object_get(slot, "slot")));
-		sample(t, "cmekfs_key_slot_newer_version", "", ONE_LABEL("slot", number),
-		       json_is_string(json_object_get(slot, "newer_version")));
+struct number {
+	char text[24];
+};
+
+static struct number number_of(const json_t *element, const char *member)
+{
+	struct number number;
+
+	(void)snprintf(number.text, sizeof(number.text), "%lld", (long long)json_integer_value(json_object_get(element, member)));
+	return number;
+}
+
+/* One sample for each. value_member: a number, or what counts 1 when it is a text and 0 when it is null. */
+static void tell_elements(const struct text *t, const char *name, const json_t *elements, const char *label_name,
+			  const char *number_member, const char *value_member)
+{
+	const json_t *element, *value;
+	size_t i;
+
+	json_array_foreach(elements, i, element) {
+		value = json_object_get(element, value_member);
+		sample(t, name, "", ONE_LABEL(label_name, number_of(element, number_member).text),
+		       json_is_number(value) ? json_number_value(value) : json_is_string(value));
 	}
 }
 
-/* Of the versions that the header needs, which the service may tell apart. */
-static void tell_versions(const struct text *t, const json_t *slots)
+static void tell_slots(const struct text *t, const json_t *slots)
 {
 	const json_t *slot;
-	char number[24];
 	size_t i;
 
+	head(t, "cmekfs_key_slot_state", "gauge", "1 for the state that the key of the slot is in, else 0.");
+	json_array_foreach(slots, i, slot)
+		tell_state(t, "cmekfs_key_slot_state", slot, number_of(slot, "slot").text, watch_state);
+	head(t, "cmekfs_key_slot_newer_version", "gauge", "Whether the key has a newer version than the slot was wrapped under.");
+	tell_elements(t, "cmekfs_key_slot_newer_version", slots, "slot", "slot", "newer_version");
+	/* Of the versions that the header needs, which the service may tell apart. */
 	head(t, "cmekfs_key_slot_version_at_risk", "gauge", "Whether the version of the key that the slot was wrapped under is disabled, or will be or is destroyed.");
-	json_array_foreach(slots, i, slot) {
-		(void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(json_object_get(slot, "slot")));
-		sample(t, "cmekfs_key_slot_version_at_risk", "", ONE_LABEL("slot", number),
-		       json_is_string(json_object_get(slot, "version_state")));
-	}
+	tell_elements(t, "cmekfs_key_slot_version_at_risk", slots, "slot", "slot", "version_state");
 }
 
 static void tell_watch(const struct text *t, const json_t *watch, int64_t now)
 {
 	const json_t *slots = json_object_get(watch, "slots");
 	int64_t good;
-	int k;
 
 	if (!json_is_object(watch))
 		return;
 	head(t, "cmekfs_key_state", "gauge", "1 for the state that the key watch has found the volume's keys in, else 0.");
-	for (k = 0; k < CMEK_WATCH_STATES; k++)
-		sample(t, "cmekfs_key_state", "", ONE_LABEL("state", cmek_watch_state_name(k)),
-		       strcmp(text_of(watch, "state"), cmek_watch_state_name(k)) == 0);
+	tell_state(t, "cmekfs_key_state", watch, NULL, watch_state);
 	if (time_of(watch, "last_good", &good)) {
 		head(t, "cmekfs_key_last_good_timestamp_seconds", "gauge", "When the keys could be had last, as Unix time.");
 		sample(t, "cmekfs_key_last_good_timestamp_seconds", "", NO_LABELS, (double)good);
@@ -206,8 +219,6 @@ static void tell_watch(const struct text *t, const json_t *watch, int64_t now)
 	}
 	if (json_array_size(slots) > 0)
 		tell_slots(t, slots);
-	if (json_array_size(slots) > 0)
-		tell_versions(t, slots);
 }
 
 /* ---- counters ---- */
@@ -251,8 +262,6 @@ static void tell_crypto(const struct text *t, const json_t *crypto, const json_t
 {
 	const json_t *of;
 	const char *cipher;
-	char number[24];
-	size_t i;
 
 	if (!json_is_object(crypto))
 		return;
@@ -265,24 +274,15 @@ static void tell_crypto(const struct text *t, const json_t *crypto, const json_t
 	if (json_array_size(deks) == 0)
 		return;
 	head(t, "cmekfs_dek_sealed_bytes_total", "counter", "Bytes that were encrypted under each data key since the mount.");
-	json_array_foreach(deks, i, of) {
-		(void)snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(json_object_get(of, "id")));
-		sample(t, "cmekfs_dek_sealed_bytes_total", "", ONE_LABEL("dek", number),
-		       json_number_value(json_object_get(of, "sealed_bytes")));
-	}
+	tell_elements(t, "cmekfs_dek_sealed_bytes_total", deks, "dek", "id", "sealed_bytes");
 }
 
 static void tell_reencrypt(const struct text *t, const json_t *reencrypt)
 {
-	static const char *const states[] = { "idle", "running", "paused", "done", "incomplete", "failed" };
-	size_t i;
-
 	if (!json_is_object(reencrypt))
 		return;
 	head(t, "cmekfs_reencrypt_state", "gauge", "1 for the state that re-encryption is in, else 0.");
-	for (i = 0; i < sizeof(states) / sizeof(states[0]); i++)
-		sample(t, "cmekfs_reencrypt_state", "", ONE_LABEL("state", states[i]),
-		       strcmp(text_of(reencrypt, "state"), states[i]) == 0);
+	tell_state(t, "cmekfs_reencrypt_state", reencrypt, NULL, reencrypt_state);
 }
 
 static void tell_durations(const struct text *t, const struct cmek_gate *gate)
@@ -327,8 +327,6 @@ static void tell_requests(const struct text *t, const struct cmek_gate *gate)
 
 static void tell_kms(const struct text *t, const struct cmek_agent_counts *counts)
 {
-	static const char *const calls[CMEK_AGENT_CALLS] = { [CMEK_AGENT_UNWRAP] = "unwrap", [CMEK_AGENT_DESCRIBE] = "describe",
-							 [CMEK_AGENT_REWRAP] = "rewrap" };
 	uint64_t n, total[CMEK_AGENT_CALLS] = { 0 };
 	int call, kind;
 
@@ -339,15 +337,15 @@ static void tell_kms(const struct text *t, const struct cmek_agent_counts *count
 			total[call] += n;
 			if (n > 0 || kind == CMEK_E_NONE)
 				sample(t, "cmekfs_kms_calls_total", "",
-				       TWO_LABELS("call", calls[call], "outcome",
+				       TWO_LABELS("call", cmek_agent_call_name(call), "outcome",
 						  kind == CMEK_E_NONE ? "ok" : cmek_kind_name((enum cmek_kind)kind)), (double)n);
 		}
 	}
 	head(t, "cmekfs_kms_call_duration_seconds", "summary", "How long questions to key services took, repetitions included.");
 	for (call = 0; call < CMEK_AGENT_CALLS; call++) {
-		sample(t, "cmekfs_kms_call_duration_seconds", "_sum", ONE_LABEL("call", calls[call]),
+		sample(t, "cmekfs_kms_call_duration_seconds", "_sum", ONE_LABEL("call", cmek_agent_call_name(call)),
 		       (double)atomic_load(&counts->calls[call].total_ns) / 1e9);
-		sample(t, "cmekfs_kms_call_duration_seconds", "_count", ONE_LABEL("call", calls[call]), (double)total[call]);
+		sample(t, "cmekfs_kms_call_duration_seconds", "_count", ONE_LABEL("call", cmek_agent_call_name(call)), (double)total[call]);
 	}
 }
 

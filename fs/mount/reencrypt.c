@@ -36,7 +36,7 @@
 #define PASSES_MAX 100u
 
 enum state { IDLE, RUNNING, PAUSED, DONE, INCOMPLETE, FAILED };
-static const char *const state_names[] = { "idle", "running", "paused", "done", "incomplete", "failed" };
+static const char *const state_names[CMEK_REENCRYPT_STATES] = { "idle", "running", "paused", "done", "incomplete", "failed" };
 
 /* What keeps older data keys from being retired. */
 struct hindrance {
@@ -579,6 +579,11 @@ static json_t *hindrances_json(const struct cmek_reencrypt *work)
 						      h->why));
 	}
 	return list;
+}
+
+const char *cmek_reencrypt_state_name(unsigned i)
+{
+	return state_names[i];
 }
 
 json_t *cmek_reencrypt_json(struct cmek_reencrypt *work)

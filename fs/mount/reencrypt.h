@@ -55,6 +55,9 @@ int cmek_reencrypt_start(struct cmek_reencrypt *work, uint64_t rate, uint64_t gr
 int cmek_reencrypt_pause(struct cmek_reencrypt *work, struct cmek_error *err);
 /* For good: what was moved is moved, the next start finds the rest. Not running: 0. */
 int cmek_reencrypt_stop(struct cmek_reencrypt *work, struct cmek_error *err);
+/* The states that are told of in there, 0 to CMEK_REENCRYPT_STATES - 1: "idle", "running", ... */
+#define CMEK_REENCRYPT_STATES 6
+const char *cmek_reencrypt_state_name(unsigned i);
 /* What it does and has done (doc/control.md); NULL: no memory. work NULL: JSON null. */
 json_t *cmek_reencrypt_json(struct cmek_reencrypt *work);
 
