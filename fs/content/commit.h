@@ -5,14 +5,22 @@
 #include "fs/content/journal.h"
 #include "fs/content/ofile.h"
 
+/* One group in a commit, with a reference. */
+struct cmek_taken_group {
+	struct cmek_group *group;
+	/* from the file's list, and not yet or already looked at; or just needed */
+	enum { CMEK_TAKEN_LISTED, CMEK_TAKEN_CLEANED, CMEK_TAKEN_BORROWED } was;
+	uint64_t stored[2]; /* bit i: the page of this commit has an entry for block i */
+	uint64_t fresh[2];  /* those of them that were not live before */
+	uint64_t version;   /* held blocks up to this version are in this commit */
+};
+
 /*
  * One commit of one file, on its way from memory to the store. Used inside the content layer only.
  *   cmek_commit_prepare -> cmek_commit_log -> cmek_commit_apply -> cmek_commit_finish
  * file.commit_lock is held from prepare to finish. prepare and apply need file.lock (either way), log must not hold it
  * shared for long flushes to be harmless to others, but may be called with it held exclusively (truncation).
  */
-struct cmek_taken_group;
-
 struct cmek_commit {
 	struct cmek_ofile *file;
 	struct cmek_section section;
@@ -48,5 +56,16 @@ int cmek_commit_apply(struct cmek_commit *commit);
  * memory, for good, and the volume turns read-only; without, it waits for the next commit. Frees the commit.
  */
 void cmek_commit_finish(struct cmek_commit *commit, int r);
+
+/*
+ * The parts of prepare, in commit_gather.c. cmek_commit_take() takes what there is off the file's account. More than a record
+ * takes: the first group, and those at the file's ends, are left for a later part. cmek_commit_gather() makes items and
+ * images of what was taken. 0, -ENOMEM, or what sealing or a store that fails gives.
+ */
+int cmek_commit_take(struct cmek_commit *commit);
+int cmek_commit_gather(struct cmek_commit *commit);
+/* Everything back on the file's account: the commit did not happen, or not in place. Frees the commit. */
+void cmek_commit_give_back(struct cmek_commit *commit);
+void cmek_commit_free(struct cmek_commit *commit);
 
 #endif
