@@ -140,11 +140,12 @@ int cmek_tree_create(struct cmek_tree *tree, uint64_t parent, const char *name, 
 	return r;
 }
 
-int cmek_tree_mkdir(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode,
-		    const struct cmek_cred *cred, struct cmek_entry *ret_entry)
+/* A directory, or what has no contents at all: fifo, socket, device. */
+static int make_bare(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
+		     const struct cmek_cred *cred, struct cmek_entry *ret_entry)
 {
+	bool dir = S_ISDIR(mode), entered;
 	struct making m;
-	bool entered;
 	int r;
 
 	r = making_begin(tree, parent, name, &m);
@@ -153,41 +154,29 @@ int cmek_tree_mkdir(struct cmek_tree *tree, uint64_t parent, const char *name, m
 	mode = cmek_tree_mode_for(tree, &m.place.dir, mode, cred->umask);
 	r = m.exists ? -EEXIST : cmek_cred_enter(&tree->self, cred, &entered);
 	if (r == 0) {
-		r = cmek_store_mkdir(m.place.dir.fd.fd, m.place.name->entry, mode & 07777);
+		r = dir ? cmek_store_mkdir(m.place.dir.fd.fd, m.place.name->entry, mode & 07777) :
+			  cmek_store_mknod(m.place.dir.fd.fd, m.place.name->entry, mode, rdev);
 		cmek_cred_leave(&tree->self, entered);
 	}
 	if (r == 0) {
 		r = enter_new(tree, &m, ret_entry);
 		if (r)
-			take_back(&m, true);
+			take_back(&m, dir);
 	}
 	making_end(tree, &m, r);
 	return r;
 }
 
+int cmek_tree_mkdir(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode,
+		    const struct cmek_cred *cred, struct cmek_entry *ret_entry)
+{
+	return make_bare(tree, parent, name, (mode & 07777) | S_IFDIR, 0, cred, ret_entry);
+}
+
 int cmek_tree_mknod(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
 		    const struct cmek_cred *cred, struct cmek_entry *ret_entry)
 {
-	struct making m;
-	bool entered;
-	int r;
-
-	r = making_begin(tree, parent, name, &m);
-	if (r)
-		return r;
-	mode = cmek_tree_mode_for(tree, &m.place.dir, mode, cred->umask);
-	r = m.exists ? -EEXIST : cmek_cred_enter(&tree->self, cred, &entered);
-	if (r == 0) {
-		r = cmek_store_mknod(m.place.dir.fd.fd, m.place.name->entry, mode, rdev);
-		cmek_cred_leave(&tree->self, entered);
-	}
-	if (r == 0) {
-		r = enter_new(tree, &m, ret_entry);
-		if (r)
-			take_back(&m, false);
-	}
-	making_end(tree, &m, r);
-	return r;
+	return S_ISDIR(mode) ? -EPERM : make_bare(tree, parent, name, mode, rdev, cred, ret_entry);
 }
 
 /* -EAGAIN: the target was sealed under a data key that is not the active one any more. */

@@ -275,51 +275,53 @@ static int remove_sealed(struct cmek_tree *tree, int fd, const char *name)
 	return r == -ENODATA && removed ? 0 : r;
 }
 
-/* A default ACL decides what becomes of the umask of those who make entries here: see cmek_tree_mode_for(). */
-static void note_acl(struct cmek_tree *tree, const struct cmek_tree_fd *fd, const char *name)
-{
-	if (strcmp(name, ACL_DEFAULT) == 0 && fd->ref && S_ISDIR(fd->node.type))
-		cmek_fd_ref_set_acl(tree->dirs, fd->ref, CMEK_ACL_UNKNOWN);
-}
-
-int cmek_tree_setxattr(struct cmek_tree *tree, uint64_t node, const char *name, const void *value, size_t size, int flags)
+/* For a change of an attribute: the open node, its lock is held until change_end(). */
+static int change_begin(struct cmek_tree *tree, uint64_t node, const char *name, struct cmek_tree_fd *ret_fd)
 {
 	enum kind kind = kind_of(name);
-	struct cmek_tree_fd fd;
 	int r;
 
 	if (kind == OTHER || kind == NAMELESS)
 		return kind == OTHER ? -EOPNOTSUPP : -EINVAL;
-	r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
+	r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, ret_fd);
+	if (r == 0)
+		pthread_mutex_lock(lock_of(tree, ret_fd));
+	return r;
+}
+
+static void change_end(struct cmek_tree *tree, struct cmek_tree_fd *fd, const char *name)
+{
+	pthread_mutex_unlock(lock_of(tree, fd));
+	/* A default ACL decides what becomes of the umask of those who make entries here: see cmek_tree_mode_for(). */
+	if (strcmp(name, ACL_DEFAULT) == 0 && fd->ref && S_ISDIR(fd->node.type))
+		cmek_fd_ref_set_acl(tree->dirs, fd->ref, CMEK_ACL_UNKNOWN);
+	cmek_tree_fd_put(tree, fd);
+}
+
+int cmek_tree_setxattr(struct cmek_tree *tree, uint64_t node, const char *name, const void *value, size_t size, int flags)
+{
+	struct cmek_tree_fd fd;
+	int r;
+
+	r = change_begin(tree, node, name, &fd);
 	if (r)
 		return r;
-	pthread_mutex_lock(lock_of(tree, &fd));
-	if (kind == SEALED)
-		r = set_sealed(tree, fd.fd, name, value, size, flags);
-	else
-		r = cmek_store_setxattr(fd.fd, name, value, size, flags);
-	pthread_mutex_unlock(lock_of(tree, &fd));
-	note_acl(tree, &fd, name);
-	cmek_tree_fd_put(tree, &fd);
+	r = kind_of(name) == SEALED ? set_sealed(tree, fd.fd, name, value, size, flags) :
+				      cmek_store_setxattr(fd.fd, name, value, size, flags);
+	change_end(tree, &fd, name);
 	return r;
 }
 
 int cmek_tree_removexattr(struct cmek_tree *tree, uint64_t node, const char *name)
 {
-	enum kind kind = kind_of(name);
 	struct cmek_tree_fd fd;
 	int r;
 
-	if (kind == OTHER || kind == NAMELESS)
-		return kind == OTHER ? -EOPNOTSUPP : -EINVAL;
-	r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, &fd);
+	r = change_begin(tree, node, name, &fd);
 	if (r)
 		return r;
-	pthread_mutex_lock(lock_of(tree, &fd));
-	r = kind == SEALED ? remove_sealed(tree, fd.fd, name) : cmek_store_removexattr(fd.fd, name);
-	pthread_mutex_unlock(lock_of(tree, &fd));
-	note_acl(tree, &fd, name);
-	cmek_tree_fd_put(tree, &fd);
+	r = kind_of(name) == SEALED ? remove_sealed(tree, fd.fd, name) : cmek_store_removexattr(fd.fd, name);
+	change_end(tree, &fd, name);
 	return r;
 }
 
