@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The only user of OpenSSL: AEAD, key derivation, digests, and the per-thread cache of keyed cipher contexts. Knows
+ * Symmetric cryptography by OpenSSL: AEAD, key derivation, digests, and the per-thread cache of keyed cipher contexts. Knows
  * neither what a nonce means nor what a block is; callers own nonce uniqueness.
  *
  * A cipher context holds the expanded key on OpenSSL's heap, outside the locked pages of secret.c. That is the price of
  * not expanding it for every block. The copies are bounded (SLOTS a thread and cipher) and end with the secret: freeing
  * a secret clears every context that was keyed with it, in whichever thread it lies (cmek_crypto_forget()).
- *
- * Long because nothing else may include OpenSSL.
  */
 #include "config.h"
 
@@ -30,8 +28,8 @@
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
-#include <openssl/pem.h>
 
+#include "base/crypto_impl.h"
 #include "base/log.h"
 #include "base/nonce_log.h"
 
@@ -61,11 +59,7 @@ static void fetch_algorithms(void)
 	algorithms.hkdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
 }
 
-/*
- * -EIO, with OpenSSL's reason in err or, on the data path, in the debug log. The first error of the queue is the cause,
- * so cold paths empty it before they begin; here it is emptied behind them.
- */
-static int failed(struct cmek_error *err, const char *what)
+int cmek_openssl_failed(struct cmek_error *err, const char *what)
 {
 	char text[256] = "no reason given";
 	unsigned long code = ERR_get_error();
@@ -344,7 +338,7 @@ static int gcm_start(struct cache *cache, const uint8_t *key, uint64_t serial, c
 		atomic_store_explicit(&slot->serial, serial, memory_order_relaxed);
 	if (EVP_CipherInit_ex(slot->ctx, cipher, NULL, key, nonce, seal) != 1) {
 		slot_clear(slot);
-		return failed(NULL, "AES-256-GCM");
+		return cmek_openssl_failed(NULL, "AES-256-GCM");
 	}
 	*ret_slot = slot;
 	return 0;
@@ -358,9 +352,9 @@ static int gcm_update(EVP_CIPHER_CTX *ctx, const struct iovec *aad, int n_aad, c
 	for (i = 0; i < n_aad; i++)
 		if (aad[i].iov_len > 0 &&
 		    EVP_CipherUpdate(ctx, NULL, &n, aad[i].iov_base, (int)aad[i].iov_len) != 1)
-			return failed(NULL, "AES-256-GCM");
+			return cmek_openssl_failed(NULL, "AES-256-GCM");
 	if (len > 0 && EVP_CipherUpdate(ctx, out, &n, in, (int)len) != 1)
-		return failed(NULL, "AES-256-GCM");
+		return cmek_openssl_failed(NULL, "AES-256-GCM");
 	return 0;
 }
 
@@ -396,7 +390,7 @@ int cmek_gcm_seal(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 	ret = gcm_update(slot->ctx, aad, n_aad, in, len, out);
 	if (!ret && (EVP_CipherFinal_ex(slot->ctx, rest, &n) != 1 ||
 		     EVP_CIPHER_CTX_ctrl(slot->ctx, EVP_CTRL_AEAD_GET_TAG, CMEK_TAG_LEN, tag) != 1))
-		ret = failed(NULL, "AES-256-GCM");
+		ret = cmek_openssl_failed(NULL, "AES-256-GCM");
 	if (ret)
 		slot_clear(slot);
 	else
@@ -427,7 +421,7 @@ int cmek_gcm_open(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 		goto out;
 	ret = gcm_update(slot->ctx, aad, n_aad, in, len, out);
 	if (!ret && EVP_CIPHER_CTX_ctrl(slot->ctx, EVP_CTRL_AEAD_SET_TAG, CMEK_TAG_LEN, (void *)tag) != 1)
-		ret = failed(NULL, "AES-256-GCM");
+		ret = cmek_openssl_failed(NULL, "AES-256-GCM");
 	if (ret) {
 		slot_clear(slot);
 	} else if (EVP_CipherFinal_ex(slot->ctx, rest, &n) != 1) {
@@ -472,7 +466,7 @@ static int siv_start(struct cache *cache, const struct cmek_secret *key, enum cm
 		ok = EVP_CipherUpdate(work, NULL, &n, ad[i].iov_base, (int)ad[i].iov_len) == 1;
 	if (!ok) {
 		slot_clear(slot);
-		return failed(NULL, "AES-256-SIV");
+		return cmek_openssl_failed(NULL, "AES-256-SIV");
 	}
 	return 0;
 }
@@ -514,7 +508,7 @@ int cmek_siv_seal(const struct cmek_secret *key, enum cmek_purpose purpose, cons
 	if (!ret && (EVP_CipherUpdate(cache->siv_work, v + CMEK_SIV_LEN, &n, in, (int)len) != 1 ||
 		     EVP_CipherFinal_ex(cache->siv_work, rest, &n) != 1 ||
 		     EVP_CIPHER_CTX_ctrl(cache->siv_work, EVP_CTRL_AEAD_GET_TAG, CMEK_SIV_LEN, v) != 1))
-		ret = failed(NULL, "AES-256-SIV");
+		ret = cmek_openssl_failed(NULL, "AES-256-SIV");
 	siv_end(cache);
 	if (!ret)
 		count_seal(cache, CMEK_AEAD_SIV, len);
@@ -580,7 +574,7 @@ int cmek_hkdf(const struct cmek_secret *ikm, enum cmek_purpose ikm_purpose, cons
 	*p = OSSL_PARAM_construct_end();
 	ctx = EVP_KDF_CTX_new(algorithms.hkdf);
 	if (!ctx || EVP_KDF_derive(ctx, cmek_secret_fill(key, out_purpose), out_len, params) != 1) {
-		ret = failed(err, "HKDF-SHA256");
+		ret = cmek_openssl_failed(err, "HKDF-SHA256");
 		goto out;
 	}
 	*ret_key = key;
@@ -614,7 +608,7 @@ int cmek_scrypt(const struct cmek_secret *passphrase, const void *salt, size_t s
 	if (EVP_PBE_scrypt((const char *)cmek_secret_bytes(passphrase, CMEK_KEY_TEXT), cmek_secret_len(passphrase),
 			   salt, salt_len, n, r, p, memory, cmek_secret_fill(key, CMEK_KEY_STORE),
 			   SCRYPT_KEY_LEN) != 1) {
-		ret = failed(err, "scrypt");
+		ret = cmek_openssl_failed(err, "scrypt");
 		goto out;
 	}
 	*ret_key = key;
@@ -639,17 +633,17 @@ int cmek_hmac(const struct cmek_secret *key, enum cmek_purpose purpose, const st
 	params[1] = OSSL_PARAM_construct_end();
 	ctx = EVP_MAC_CTX_new(algorithms.hmac);
 	if (!ctx || EVP_MAC_init(ctx, cmek_secret_bytes(key, purpose), cmek_secret_len(key), params) != 1) {
-		ret = failed(NULL, "HMAC-SHA256");
+		ret = cmek_openssl_failed(NULL, "HMAC-SHA256");
 		goto out;
 	}
 	for (i = 0; i < n; i++) {
 		if (EVP_MAC_update(ctx, in[i].iov_base, in[i].iov_len) != 1) {
-			ret = failed(NULL, "HMAC-SHA256");
+			ret = cmek_openssl_failed(NULL, "HMAC-SHA256");
 			goto out;
 		}
 	}
 	if (EVP_MAC_final(ctx, mac, &len, CMEK_SHA256_LEN) != 1)
-		ret = failed(NULL, "HMAC-SHA256");
+		ret = cmek_openssl_failed(NULL, "HMAC-SHA256");
 out:
 	EVP_MAC_CTX_free(ctx);
 	return ret;
@@ -663,181 +657,13 @@ int cmek_sha256(const struct iovec *in, int n, uint8_t digest[CMEK_SHA256_LEN])
 	if (!cache)
 		return -ENOMEM;
 	if (EVP_DigestInit_ex(cache->md, algorithms.sha256, NULL) != 1)
-		ret = failed(NULL, "SHA-256");
+		ret = cmek_openssl_failed(NULL, "SHA-256");
 	for (i = 0; !ret && i < n; i++)
 		if (EVP_DigestUpdate(cache->md, in[i].iov_base, in[i].iov_len) != 1)
-			ret = failed(NULL, "SHA-256");
+			ret = cmek_openssl_failed(NULL, "SHA-256");
 	if (!ret && EVP_DigestFinal_ex(cache->md, digest, NULL) != 1)
-		ret = failed(NULL, "SHA-256");
+		ret = cmek_openssl_failed(NULL, "SHA-256");
 	cache_leave(cache);
-	return ret;
-}
-
-/* ---- signatures ---- */
-
-/* An encrypted key is refused: the library must not ask anybody for its passphrase. */
-static int no_passphrase(char *buf, int size, int rwflag, void *arg)
-{
-	(void)buf;
-	(void)size;
-	(void)rwflag;
-	(void)arg;
-	return -1;
-}
-
-static int read_private_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struct cmek_error *err)
-{
-	EVP_PKEY *key;
-	BIO *bio;
-
-	if (cmek_secret_len(pem) > INT_MAX)
-		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "a private key of %zu bytes", cmek_secret_len(pem));
-	/* A view of the secret's own pages: nothing is copied until the key is decoded. */
-	bio = BIO_new_mem_buf(cmek_secret_bytes(pem, CMEK_KEY_TEXT), (int)cmek_secret_len(pem));
-	if (!bio)
-		return cmek_error_sys(err, ENOMEM, "reading a private key");
-	key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
-	BIO_free(bio);
-	/* OpenSSL's reason could quote what it read, and would not help the reader. */
-	ERR_clear_error();
-	if (!key)
-		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an unencrypted private key in PEM");
-	*ret_key = key;
-	return 0;
-}
-
-static int read_rsa_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struct cmek_error *err)
-{
-	EVP_PKEY *key = NULL;
-	int ret = read_private_key(pem, &key, err);
-
-	if (ret)
-		return ret;
-	if (!EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_get_bits(key) < 2048 ||
-	    EVP_PKEY_get_size(key) > CMEK_RSA_SIG_MAX) {
-		EVP_PKEY_free(key);
-		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an RSA key of 2048 to %d bits",
-				      CMEK_RSA_SIG_MAX * 8);
-	}
-	*ret_key = key;
-	return 0;
-}
-
-int cmek_rs256_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_RSA_SIG_MAX],
-		    size_t *ret_len, struct cmek_error *err)
-{
-	size_t sig_len = CMEK_RSA_SIG_MAX;
-	EVP_MD_CTX *ctx = NULL;
-	EVP_PKEY *key = NULL;
-	int ret;
-
-	pthread_once(&algorithms_once, set_up);
-	ERR_clear_error();
-	ret = read_rsa_key(pem, &key, err);
-	if (ret)
-		return ret;
-	ctx = EVP_MD_CTX_new();
-	if (!ctx)
-		ret = cmek_error_sys(err, ENOMEM, "signing");
-	else if (EVP_DigestSignInit(ctx, NULL, algorithms.sha256, NULL, key) != 1 ||
-		 EVP_DigestSign(ctx, ret_sig, &sig_len, data, len) != 1)
-		ret = failed(err, "an RSA signature");
-	else
-		*ret_len = sig_len;
-	EVP_MD_CTX_free(ctx);
-	EVP_PKEY_free(key);
-	return ret;
-}
-
-int cmek_ed25519_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_ED25519_SIG_LEN],
-		      uint8_t ret_public[CMEK_ED25519_PUBLIC_LEN], struct cmek_error *err)
-{
-	size_t sig_len = CMEK_ED25519_SIG_LEN, public_len = CMEK_ED25519_PUBLIC_LEN;
-	EVP_MD_CTX *ctx = NULL;
-	EVP_PKEY *key = NULL;
-	int ret;
-
-	pthread_once(&algorithms_once, set_up);
-	ERR_clear_error();
-	ret = read_private_key(pem, &key, err);
-	if (ret)
-		return ret;
-	ctx = EVP_MD_CTX_new();
-	if (!EVP_PKEY_is_a(key, "ED25519"))
-		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an Ed25519 key");
-	else if (!ctx)
-		ret = cmek_error_sys(err, ENOMEM, "signing");
-	else if (EVP_PKEY_get_raw_public_key(key, ret_public, &public_len) != 1 ||
-		 EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) != 1 ||
-		 EVP_DigestSign(ctx, ret_sig, &sig_len, data, len) != 1)
-		ret = failed(err, "an Ed25519 signature");
-	EVP_MD_CTX_free(ctx);
-	EVP_PKEY_free(key);
-	return ret;
-}
-
-static int x25519_key(const struct cmek_secret *private_key, enum cmek_purpose purpose, EVP_PKEY **ret_key, struct cmek_error *err)
-{
-	EVP_PKEY *key;
-
-	if (cmek_secret_len(private_key) != CMEK_X25519_LEN)
-		return cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "an X25519 key of %zu bytes", cmek_secret_len(private_key));
-	key = EVP_PKEY_new_raw_private_key_ex(NULL, "X25519", NULL, cmek_secret_bytes(private_key, purpose), CMEK_X25519_LEN);
-	if (!key)
-		return failed(err, "an X25519 key");
-	*ret_key = key;
-	return 0;
-}
-
-int cmek_x25519_public(const struct cmek_secret *private_key, enum cmek_purpose purpose, uint8_t ret_public[CMEK_X25519_LEN],
-		       struct cmek_error *err)
-{
-	size_t len = CMEK_X25519_LEN;
-	EVP_PKEY *key = NULL;
-	int ret;
-
-	pthread_once(&algorithms_once, set_up);
-	ERR_clear_error();
-	ret = x25519_key(private_key, purpose, &key, err);
-	if (!ret && EVP_PKEY_get_raw_public_key(key, ret_public, &len) != 1)
-		ret = failed(err, "an X25519 key");
-	EVP_PKEY_free(key);
-	return ret;
-}
-
-int cmek_x25519(const struct cmek_secret *private_key, enum cmek_purpose purpose, const uint8_t peer[CMEK_X25519_LEN],
-		struct cmek_secret **ret_shared, struct cmek_error *err)
-{
-	EVP_PKEY *key = NULL, *public = NULL;
-	struct cmek_secret *shared = NULL;
-	size_t len = CMEK_X25519_LEN;
-	EVP_PKEY_CTX *ctx = NULL;
-	int ret;
-
-	pthread_once(&algorithms_once, set_up);
-	ERR_clear_error();
-	ret = x25519_key(private_key, purpose, &key, err);
-	if (!ret)
-		ret = cmek_secret_new(CMEK_KEY_STORE, CMEK_X25519_LEN, &shared, err);
-	if (ret)
-		goto out;
-	public = EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", NULL, peer, CMEK_X25519_LEN);
-	ctx = public ? EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL) : NULL;
-	if (!ctx || EVP_PKEY_derive_init(ctx) != 1 || EVP_PKEY_derive_set_peer(ctx, public) != 1)
-		ret = failed(err, "X25519");
-	else if (EVP_PKEY_derive(ctx, cmek_secret_fill(shared, CMEK_KEY_STORE), &len) != 1 || len != CMEK_X25519_LEN)
-		/* RFC 7748 s6.1: a point of small order gives zero, which OpenSSL refuses. */
-		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "the public key is none that X25519 can be used with");
-	ERR_clear_error();
-	if (!ret) {
-		*ret_shared = shared;
-		shared = NULL;
-	}
-out:
-	EVP_PKEY_CTX_free(ctx);
-	EVP_PKEY_free(public);
-	EVP_PKEY_free(key);
-	cmek_secret_free(shared);
 	return ret;
 }
 
