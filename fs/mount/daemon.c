@@ -321,6 +321,7 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 					  host_flush_store, host_failed };
 	struct cmek_session_params session_params = {
 		.writeback = d->opts->writeback && !d->read_only,
+		.read_only = d->read_only,
 		.allow_root = d->opts->allow_root,
 		.max_threads = d->opts->max_threads,
 		.up = on_up,

@@ -57,9 +57,10 @@ static void answer_seek(const struct cmek_ops *ops, const struct seek *seek)
 }
 
 /*
- * With its writeback cache the kernel asks where data is without having written what it holds. So it is told to drop the
- * file's pages, which writes the dirty ones. It says so only when the other threads have answered those writes, and they
- * must not all be waiting for it: hence a thread that serves nothing else.
+ * The kernel asks where data is without having written what it holds: pages of its writeback cache, and without that the
+ * ones that were changed through a mapping. So it is told to drop the file's pages, which writes the dirty ones. It says so
+ * only when the other threads have answered those writes, and they must not all be waiting for it: hence a thread that
+ * serves nothing else.
  */
 struct cmek_seeks {
 	struct cmek_ops *ops;

@@ -194,7 +194,7 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	session->ops.unauthentic_arg = params->arg;
 	session->device_fd = device_fd;
 	device_fd = -1;
-	rc = params->writeback ? cmek_ops_seeks_start(&session->ops) : 0;
+	rc = params->read_only ? 0 : cmek_ops_seeks_start(&session->ops);
 	if (rc != 0)
 		goto out;
 	session->workers = cmek_workers_new(session->fuse, params->max_threads ? params->max_threads : DEFAULT_THREADS,

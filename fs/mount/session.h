@@ -13,7 +13,8 @@
 struct cmek_session;
 
 struct cmek_session_params {
-	bool writeback;       /* the kernel may hold dirty pages */
+	bool writeback;       /* the kernel may keep what is written as dirty pages */
+	bool read_only;       /* it has none, not even of mappings */
 	bool allow_root;      /* libfuse refuses all but root and the owner, so the kernel may not answer from its caches */
 	unsigned max_threads; /* 0 = 10 */
 	/* The kernel was answered: the mount works. Called once, from a serving thread. */

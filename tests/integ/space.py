@@ -3,6 +3,7 @@
 """fallocate, SEEK_DATA and SEEK_HOLE through the kernel: space.py MOUNT [TEST]..."""
 import ctypes
 import errno
+import mmap
 import os
 import random
 import subprocess
@@ -160,6 +161,16 @@ class Seek(Case):
             self.assertEqual(os.lseek(self.fd, at, os.SEEK_DATA), at)
         self.assertEqual(data_ranges(self.fd), want)
         self.assertEqual(os.lseek(self.fd, 0, os.SEEK_END), want[-1][1])
+
+    def test_sees_what_is_mapped(self):
+        """So is what was changed through a mapping, and not written yet."""
+        os.ftruncate(self.fd, 30 * BLOCK)
+        with mmap.mmap(self.fd, 30 * BLOCK) as mapped:
+            mapped[7 * BLOCK] = mapped[20 * BLOCK + 5] = 1
+            self.assertEqual(os.lseek(self.fd, 0, os.SEEK_DATA), 7 * BLOCK)
+            self.assertEqual(data_ranges(self.fd), [(7 * BLOCK, 8 * BLOCK), (20 * BLOCK, 21 * BLOCK)])
+            mapped[25 * BLOCK] = 1
+            self.assertEqual(os.lseek(self.fd, 21 * BLOCK, os.SEEK_DATA), 25 * BLOCK)
 
     def test_edges(self):
         self.fails(errno.ENXIO, os.lseek, self.fd, 0, os.SEEK_DATA)
