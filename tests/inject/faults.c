@@ -20,6 +20,8 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "tests/inject/faults.h"
@@ -258,6 +260,20 @@ int fstatvfs(int fd, struct statvfs *st)
 	return fails(fd, NULL, FAULT_READ, "fstatvfs") ? -1 : next(fd, st);
 }
 
+int fstatfs(int fd, struct statfs *st)
+{
+	int (*next)(int, struct statfs *) = real("fstatfs64");
+
+	return fails(fd, NULL, FAULT_READ, "fstatfs") ? -1 : next(fd, st);
+}
+
+off_t lseek(int fd, off_t off, int whence)
+{
+	off_t (*next)(int, off_t, int) = real("lseek64");
+
+	return fails(fd, NULL, FAULT_READ, "lseek") ? -1 : next(fd, off, whence);
+}
+
 ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
 {
 	ssize_t (*next)(int, const char *, char *, size_t) = real("readlinkat");
@@ -270,6 +286,13 @@ ssize_t getdents64(int fd, void *buf, size_t size)
 	ssize_t (*next)(int, void *, size_t) = real("getdents64");
 
 	return fails(fd, NULL, FAULT_READ, "getdents64") ? -1 : next(fd, buf, size);
+}
+
+struct dirent *readdir(DIR *dir)
+{
+	struct dirent *(*next)(DIR *) = real("readdir64");
+
+	return fails(dirfd(dir), NULL, FAULT_READ, "readdir") ? NULL : next(dir);
 }
 
 /* ---- names and attributes ---- */
@@ -323,6 +346,13 @@ int unlinkat(int dirfd, const char *path, int flags)
 	return fails(dirfd, path, FAULT_CHANGE, "unlinkat") ? -1 : next(dirfd, path, flags);
 }
 
+int fchmod(int fd, mode_t mode)
+{
+	int (*next)(int, mode_t) = real("fchmod");
+
+	return fails(fd, NULL, FAULT_CHANGE, "fchmod") ? -1 : next(fd, mode);
+}
+
 int fchmodat(int dirfd, const char *path, mode_t mode, int flags)
 {
 	int (*next)(int, const char *, mode_t, int) = real("fchmodat");
@@ -349,4 +379,46 @@ int utimensat(int dirfd, const char *path, const struct timespec ts[2], int flag
 	int (*next)(int, const char *, const struct timespec *, int) = real("utimensat");
 
 	return fails(dirfd, path, FAULT_CHANGE, "utimensat") ? -1 : next(dirfd, path, ts, flags);
+}
+
+ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
+{
+	ssize_t (*next)(const char *, const char *, void *, size_t) = real("getxattr");
+
+	return fails(AT_FDCWD, path, FAULT_READ, "getxattr") ? -1 : next(path, name, value, size);
+}
+
+ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)
+{
+	ssize_t (*next)(int, const char *, void *, size_t) = real("fgetxattr");
+
+	return fails(fd, NULL, FAULT_READ, "fgetxattr") ? -1 : next(fd, name, value, size);
+}
+
+ssize_t listxattr(const char *path, char *list, size_t size)
+{
+	ssize_t (*next)(const char *, char *, size_t) = real("listxattr");
+
+	return fails(AT_FDCWD, path, FAULT_READ, "listxattr") ? -1 : next(path, list, size);
+}
+
+int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+	int (*next)(const char *, const char *, const void *, size_t, int) = real("setxattr");
+
+	return fails(AT_FDCWD, path, FAULT_MAKE, "setxattr") ? -1 : next(path, name, value, size, flags);
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+	int (*next)(int, const char *, const void *, size_t, int) = real("fsetxattr");
+
+	return fails(fd, NULL, FAULT_MAKE, "fsetxattr") ? -1 : next(fd, name, value, size, flags);
+}
+
+int removexattr(const char *path, const char *name)
+{
+	int (*next)(const char *, const char *) = real("removexattr");
+
+	return fails(AT_FDCWD, path, FAULT_CHANGE, "removexattr") ? -1 : next(path, name);
 }

@@ -38,10 +38,31 @@ KINDS = {
     "flush": (FLUSH, errno.EIO, 1, 0),
     "full": (ROOM, errno.ENOSPC, 1, 1),
     "full-long": (ROOM, errno.ENOSPC, 40, 0),
+    "quota": (ROOM, errno.EDQUOT, 3, 0),
+    "read-only": (ROOM | CHANGE, errno.EROFS, FOREVER, 0),
     "dead": (ALL, errno.EIO, FOREVER, 0),
 }
+EXPECTED = {getattr(errno, name) for name in "EIO ENOSPC EDQUOT EROFS ENOENT ENOTCONN ENOTEMPTY ENODATA".split()}
+EXCHANGE, KEEP_SIZE, PUNCH_HOLE = 2, 1, 2
 DEADLINE_S = 120
 LONG_NAME = "n" * 250
+LONG_DIR = "l" * 240
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
+
+
+def checked(result):
+    if result:
+        e = ctypes.get_errno()
+        raise OSError(e, os.strerror(e))
+
+
+def exchange(one, other):
+    checked(libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), EXCHANGE))
+
+
+def fallocate(fd, mode, off, size):
+    checked(libc.fallocate(fd, mode, off, size))
 
 
 class Faults:
@@ -144,10 +165,14 @@ class File:
 
 
 class Model:
-    """What may be in the tree, by name: a set of File, "dir", ("link", target), or None for nothing."""
+    """
+    What may be in the tree, by name: a set of File, "dir", "fifo", ("link", target), or None for nothing; and what the
+    attributes, by file and name, may be, None for none.
+    """
 
     def __init__(self):
         self.names = {}
+        self.attributes = {}
 
     def sure(self, name, what):
         self.names[name] = [what]
@@ -170,7 +195,7 @@ class Scenario:
         try:
             return True, function(*args, **kwargs)
         except OSError as e:
-            if e.errno not in (errno.EIO, errno.ENOSPC, errno.EROFS, errno.ENOENT, errno.ENOTCONN, errno.ENOTEMPTY):
+            if e.errno not in EXPECTED:
                 raise AssertionError(f"{what}: {errno.errorcode[e.errno]}") from e
             self.failed.append(f"{what}: {errno.errorcode[e.errno]}")
             return False, None
@@ -243,6 +268,47 @@ class Scenario:
             self.model.names[new] = self.model.names.get(new, [None]) + moved
             self.model.names[old] = moved + [None]
 
+    def exchanged(self, one, other):
+        done, _ = self.attempt(f"exchange {one}", exchange, self.path(one), self.path(other))
+        first, second = self.model.names[one], self.model.names[other]
+        self.model.names[one] = second + ([] if done else first)
+        self.model.names[other] = first + ([] if done else second)
+
+    def attribute(self, name, attribute, value):
+        """None takes it away."""
+        if value is None:
+            done, _ = self.attempt("removexattr", os.removexattr, self.path(name), attribute)
+        else:
+            done, _ = self.attempt("setxattr", os.setxattr, self.path(name), attribute, value)
+        may = self.model.attributes.setdefault((name, attribute), {None})
+        self.model.attributes[name, attribute] = {value} if done else may | {value}
+
+    def punch(self, name, fd, off, size):
+        if fd is not None:
+            done, _ = self.attempt(f"punch {name}", fallocate, fd, PUNCH_HOLE | KEEP_SIZE, off, size)
+            file = self.file(name)
+            file.change(done, file.write, off, bytes(size))
+
+    def other_kinds(self):
+        """Of what there are no contents to compare."""
+        self.made("fifo", "fifo", os.mkfifo, self.path("fifo"))
+        for value in (b"red", b"green" * 100, None, b"blue"):
+            self.attribute("kept", "user.colour", value)
+        self.attribute("a", "trusted.colour", b"white")
+        for what in (os.listxattr, os.statvfs, os.listdir):
+            self.attempt("look", what, self.path(LONG_DIR))
+        self.attempt("getxattr", os.getxattr, self.path("kept"), "user.colour")
+        self.made("hard", self.file("kept"), os.link, self.path("kept"), self.path("hard"))
+        self.exchanged("swap", LONG_DIR)
+        self.attempt("chown", os.chown, self.path("kept"), 1, 1)
+        fd = self.open("kept")
+        self.punch("kept", fd, 100_000, 200_000)
+        if fd is not None:
+            self.attempt("allocate", fallocate, fd, KEEP_SIZE, 0, 1_000_000)
+            self.attempt("seek", os.lseek, fd, 0, os.SEEK_DATA)
+        self.sync("kept", fd)
+        self.close(fd)
+
     def run(self):
         a = self.open("a")
         self.write("a", a, 3 * BLOCK, noise(7 * BLOCK, "a1"))
@@ -272,6 +338,8 @@ class Scenario:
         self.close(fd)
         self.renamed(long, "d/short")
         self.made("link", ("link", "t" * 3000), os.symlink, "t" * 3000, self.path("link"))
+        self.attempt("readlink", os.readlink, self.path("link"))
+        self.other_kinds()
         fd = self.open("new", os.O_RDWR | os.O_CREAT)
         self.write("new", fd, 0, noise(20_000, "n1"))
         self.sync("new", fd)
@@ -308,6 +376,8 @@ def start_of(top):
         "empty": "dir",
         "large": File(noise(1_800_000, "large")),
         "kept": File(noise(450_000, "kept")),
+        "swap": File(noise(3000, "swap")),
+        LONG_DIR: "dir",
     }
 
 
@@ -336,6 +406,13 @@ def verify(top, model):
         reasons = [differs(seen, m) for m in may]
         if all(reasons):
             wrong.append(f"{name}: {'; '.join(map(str, reasons))}")
+    for (name, attribute), may in model.attributes.items():
+        try:
+            value = os.getxattr(os.path.join(top, name), attribute)
+        except OSError as e:
+            value = None if e.errno == errno.ENODATA else errno.errorcode[e.errno]
+        if value not in may:
+            wrong.append(f"{attribute} of {name}: {value}")
     for directory, dirs, files in os.walk(top, onerror=lambda e: wrong.append(f"{e.filename}: {e.strerror}")):
         for name in dirs + files:
             at = os.path.relpath(os.path.join(directory, name), top)
@@ -353,6 +430,8 @@ def look(path):
         return ("link", os.readlink(path))
     if stat.S_ISDIR(mode):
         return "dir"
+    if stat.S_ISFIFO(mode):
+        return "fifo"
     with open(path, "rb") as f:
         return f.read()
 
@@ -577,14 +656,16 @@ def main():
     rng, bad = random.Random(options.seed), 0
     for name in options.cases.split(","):
         for kind in options.kinds.split(","):
-            number, done, failures = 1 + rng.randrange(options.every), 0, 0
+            # A replay looks at each 4 KiB of the journal.
+            every = options.every * (4 if name == "recovery" and options.every > 1 else 1)
+            number, done, failures = 1 + rng.randrange(every), 0, 0
             while True:
                 result = run(cases, name, kind, number)
                 done += 1
                 failures += result is None
                 if result and result[1] == 0:
                     break
-                number += options.every
+                number += every
             print(f"{name}, {kind}: {done} times, {failures} bad", flush=True)
             bad += failures
     return 1 if bad else 0
