@@ -302,34 +302,123 @@ static int visit_file(struct cmek_replay_apply *apply, struct cmek_last_states *
 	return fd < 0 ? -errno : apply_to(apply, state, fd);
 }
 
-/* The directory fd, which is closed, and all below it. */
-static int visit_dir(struct cmek_replay_apply *apply, struct cmek_last_states *states, int fd)
+/*
+ * A walk over the store. One directory is open at a time, and those above it are opened again from below: trees may be
+ * deeper than there are descriptors, or stack.
+ */
+struct level {
+	dev_t dev;
+	ino_t ino;
+	off_t next; /* where its listing goes on */
+};
+
+struct search {
+	struct cmek_replay_apply *apply;
+	struct cmek_last_states *states;
+	DIR *dir;
+	struct level *above;
+	size_t depth, space;
+};
+
+/* Goes on in the directory fd, which is taken, with the entries from `next` on. */
+static int enter_at(struct search *search, int fd, off_t next)
 {
-	DIR *dir = fdopendir(fd);
-	struct dirent *entry;
-	struct stat st;
-	int sub, r = 0;
+	DIR *dir = lseek(fd, next, SEEK_SET) < 0 ? NULL : fdopendir(fd);
+	int r;
 
 	if (dir == NULL) {
 		r = -errno;
 		(void)close(fd);
 		return r;
 	}
-	while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-		    strcmp(entry->d_name, ".cmekfs") == 0 ||
-		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (S_ISREG(st.st_mode)) {
-			r = visit_file(apply, states, fd, entry->d_name, (uint64_t)st.st_size);
-		} else if (S_ISDIR(st.st_mode)) {
-			sub = openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-			r = sub >= 0 ? visit_dir(apply, states, sub) : -errno;
-		}
+	(void)closedir(search->dir); /* only read */
+	search->dir = dir;
+	return 0;
+}
+
+static int descend(struct search *search, const struct dirent64 *entry)
+{
+	struct level *above = search->above;
+	struct stat st;
+	int fd;
+
+	if (search->depth == search->space) {
+		above = realloc(above, (search->space * 2 + 16) * sizeof(*above));
+		if (above == NULL)
+			return -ENOMEM;
+		search->above = above;
+		search->space = search->space * 2 + 16;
 	}
-	if (r == 0 && errno != 0)
+	if (fstat(dirfd(search->dir), &st) < 0)
+		return -errno;
+	above[search->depth].dev = st.st_dev;
+	above[search->depth].ino = st.st_ino;
+	above[search->depth].next = entry->d_off;
+	fd = openat(dirfd(search->dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	search->depth++;
+	return enter_at(search, fd, 0);
+}
+
+static int ascend(struct search *search)
+{
+	const struct level *level = &search->above[--search->depth];
+	int fd = openat(dirfd(search->dir), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || st.st_dev != level->dev || st.st_ino != level->ino) {
+		(void)close(fd);
+		return -ESTALE; /* somebody moves directories about */
+	}
+	return enter_at(search, fd, level->next);
+}
+
+static int visit(struct search *search, const struct dirent64 *entry)
+{
+	int fd = dirfd(search->dir);
+	struct stat st;
+
+	if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || strcmp(entry->d_name, ".cmekfs") == 0)
+		return 0;
+	if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (S_ISDIR(st.st_mode))
+		return descend(search, entry);
+	return S_ISREG(st.st_mode) ? visit_file(search->apply, search->states, fd, entry->d_name, (uint64_t)st.st_size) : 0;
+}
+
+static int visit_all(struct cmek_replay_apply *apply, struct cmek_last_states *states)
+{
+	struct search search = { .apply = apply, .states = states };
+	const struct dirent64 *entry;
+	int fd, r = 0;
+
+	fd = openat(apply->params->store_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	search.dir = fdopendir(fd);
+	if (search.dir == NULL) {
 		r = -errno;
-	(void)closedir(dir);
+		(void)close(fd);
+		return r;
+	}
+	while (r == 0) {
+		errno = 0;
+		entry = readdir64(search.dir);
+		if (entry != NULL)
+			r = visit(&search, entry);
+		else if (errno != 0)
+			r = -errno;
+		else if (search.depth > 0)
+			r = ascend(&search);
+		else
+			break;
+	}
+	(void)closedir(search.dir);
+	free(search.above);
 	return r;
 }
 
@@ -342,14 +431,13 @@ static int apply_sought(struct cmek_replay_apply *apply, struct cmek_last_states
 {
 	struct cmek_last_state *state;
 	bool any = false;
-	int fd, r;
+	int r;
 
 	for (state = states->first; state != NULL; state = state->next)
 		any = any || state->sought;
 	if (!any)
 		return 0;
-	fd = openat(apply->params->store_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = fd >= 0 ? visit_dir(apply, states, fd) : -errno;
+	r = visit_all(apply, states);
 	for (state = states->first; r == 0 && state != NULL; state = state->next)
 		if (state->sought)
 			*(by_handle(apply, state) ? &apply->result->gone : &apply->lost) += 1;

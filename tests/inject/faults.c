@@ -288,9 +288,16 @@ ssize_t getdents64(int fd, void *buf, size_t size)
 	return fails(fd, NULL, FAULT_READ, "getdents64") ? -1 : next(fd, buf, size);
 }
 
+struct dirent64 *readdir64(DIR *dir)
+{
+	struct dirent64 *(*next)(DIR *) = real("readdir64");
+
+	return fails(dirfd(dir), NULL, FAULT_READ, "readdir64") ? NULL : next(dir);
+}
+
 struct dirent *readdir(DIR *dir)
 {
-	struct dirent *(*next)(DIR *) = real("readdir64");
+	struct dirent *(*next)(DIR *) = real("readdir");
 
 	return fails(dirfd(dir), NULL, FAULT_READ, "readdir") ? NULL : next(dir);
 }

@@ -462,19 +462,19 @@ class Volume:
         shutil.rmtree(self.store, ignore_errors=True)
         subprocess.run(["cp", "-a", self.good, self.store], check=True)
 
-    def begin(self, with_faults):
+    def begin(self, with_faults, how):
         env = dict(os.environ)
         if with_faults:
             env.update(LD_PRELOAD=self.library, CMEK_FAULTS=self.faults.path)
         with open(self.log, "ab") as log:
             log.write(b"-- mount\n")
             log.flush()
-            argv = [self.cmekfs, self.store, self.point, "-f", "-o", "journal_size=8M"]
+            argv = [*how, self.cmekfs, self.store, self.point, "-f", "-o", "journal_size=8M"]
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
 
-    def mount(self, with_faults):
-        """True when the mount is there, False when the program ended."""
-        self.begin(with_faults)
+    def mount(self, with_faults, how=()):
+        """True when the mount is there, False when the program ended. how: a command that runs the program."""
+        self.begin(with_faults, how)
         end = time.monotonic() + DEADLINE_S
         while not self.answers():
             if self.process.poll() is not None:
@@ -593,6 +593,13 @@ class Cases:
 
     def recovery(self, kind, number):
         """While a mount replays what a killed one left."""
+        return self.mounted_again(kind, number, [])
+
+    def searched(self, kind, number):
+        """The same without the right to open files by their handles: they are looked for in the whole store."""
+        return self.mounted_again(kind, number, ["setpriv", "--bounding-set=-dac_read_search"])
+
+    def mounted_again(self, kind, number, how):
         volume, model = self.volume, Model()
         for name, what in start_of(volume.point).items():
             model.sure(name, what)
@@ -601,7 +608,7 @@ class Cases:
         Scenario(volume.point, model).run()
         volume.kill()
         self.faults.arm(self.dev, kind, number)
-        if volume.mount(True):
+        if volume.mount(True, how):
             wrong = verify_quietly(volume.point, model)
             volume.unmount()
             if wrong:
@@ -641,7 +648,7 @@ def main():
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only")
-    parser.add_argument("--cases", default="unmounted,killed,recovery")
+    parser.add_argument("--cases", default="unmounted,killed,recovery,searched")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("library")
     parser.add_argument("store")
@@ -657,7 +664,7 @@ def main():
     for name in options.cases.split(","):
         for kind in options.kinds.split(","):
             # A replay looks at each 4 KiB of the journal.
-            every = options.every * (4 if name == "recovery" and options.every > 1 else 1)
+            every = options.every * (4 if name in ("recovery", "searched") and options.every > 1 else 1)
             number, done, failures = 1 + rng.randrange(every), 0, 0
             while True:
                 result = run(cases, name, kind, number)

@@ -10,14 +10,17 @@ need_fuse
 library=${CMEK_BUILD:-}/tests/inject/faults.so
 [ -e "$library" ] || skip "no faults.so in CMEK_BUILD"
 ! ldd "$library" | grep -qE 'lib[at]san' || skip "a sanitizer and a preloaded library get in each other's way"
-need nm
-# Whatever reaches a file system by a descriptor (paths are for files elsewhere), if the program calls it, can be made to fail.
-calls="copy_file_range fallocate fchmod fchmodat fchown fchownat fdatasync fgetxattr flistxattr fremovexattr fsetxattr fstat fstatat
-	fstatfs fstatvfs fsync ftruncate futimens futimes getdents64 getxattr linkat listxattr lseek mkdirat mkfifoat mknodat
-	name_to_handle_at open openat openat2 open_by_handle_at pread preadv preadv2 pwrite pwritev pwritev2 readdir readlinkat
-	removexattr renameat renameat2 sendfile setxattr splice statx symlinkat sync_file_range syncfs unlinkat utimensat write"
+need nm setpriv
+# Whatever reaches a file system by a descriptor (paths are for files elsewhere), if the program calls it, can be made
+# to fail.
+calls="copy_file_range fallocate fchmod fchmodat fchown fchownat fdatasync fgetxattr flistxattr fremovexattr fsetxattr fstat
+	fstatat fstatfs fstatvfs fsync ftruncate futimens futimes getdents64 getxattr linkat listxattr lseek mkdirat mkfifoat
+	mknodat name_to_handle_at open openat openat2 open_by_handle_at pread preadv preadv2 pwrite pwritev pwritev2 readdir
+	readdir64 readlinkat removexattr renameat renameat2 sendfile setxattr splice statx symlinkat sync_file_range syncfs
+	unlinkat utimensat write"
 symbols() { nm -D "$1" "$2" | awk '{ sub(/@.*/, "", $NF); print $NF }'; }
-left_out=$(symbols --undefined-only "$CMEKFS" | grep -xF "$(tr -s ' \t' '\n' <<<"$calls")" | grep -vxF "$(symbols --defined-only "$library")" || true)
+left_out=$(symbols --undefined-only "$CMEKFS" | grep -xF "$(tr -s ' \t' '\n' <<<"$calls")" |
+	grep -vxF "$(symbols --defined-only "$library")" || true)
 [ -z "$left_out" ] || fail "tests/inject/faults.c knows nothing of: $left_out"
 
 seed=${CMEK_SEED:-$([ "$LONG" = 1 ] && echo $RANDOM || echo 1)}

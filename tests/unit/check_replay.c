@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
@@ -39,6 +40,20 @@ ssize_t __wrap_pread(int fd, void *buf, size_t n, off_t off)
 		return -1;
 	}
 	return __real_pread(fd, buf, n, off);
+}
+
+/* An entry that can't be looked at for now. */
+static const char *hidden_name;
+
+int __real_fstatat(int dirfd, const char *name, struct stat *st, int flags);
+int __wrap_fstatat(int dirfd, const char *name, struct stat *st, int flags);
+int __wrap_fstatat(int dirfd, const char *name, struct stat *st, int flags)
+{
+	if (hidden_name != NULL && strcmp(name, hidden_name) == 0) {
+		errno = EIO;
+		return -1;
+	}
+	return __real_fstatat(dirfd, name, st, flags);
 }
 
 /* The journal that a test writes. */
@@ -83,6 +98,7 @@ static void setup(void)
 {
 	jf_store_init(&store);
 	unreadable.ino = 0;
+	hidden_name = NULL;
 	memset(&section, 0, sizeof(section));
 	images = NULL;
 	images_bytes = 0;
@@ -780,6 +796,65 @@ START_TEST(renamed_in_copy)
 }
 END_TEST
 
+/* What can't be looked at may be the file that is sought: it is not lost, nor deleted, and the journal stays. */
+START_TEST(hidden_in_copy)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+
+	store_file("now", 1, BLOCK);
+	store_file("other", 3, BLOCK);
+	journal_make("journal.0", false);
+	about("then", 1, BLOCK, 0, false);
+	page(0, 1, 1);
+	block(0, BLOCK, 1);
+	record();
+	hidden_name = "now";
+	ck_assert_int_eq(jf_replay(&store, BLOCK, false, &result, &err), -EIO);
+	ck_assert(err.kind == CMEK_E_SYSTEM);
+	hidden_name = NULL;
+	ck_assert_uint_eq(count_lost(), 0);
+	ck_assert_uint_eq(replay().files, 1);
+	check_page("now", 0, 1, 1);
+	ck_assert(is_empty());
+}
+END_TEST
+
+/* A file that is sought is found at any depth, with fewer descriptors than that, and so is one behind the deep place. */
+START_TEST(deep_in_copy)
+{
+	enum { DEPTH = 300, DESCRIPTORS = 64 };
+	char path[2 * DEPTH + 16] = "", file[2 * DEPTH + 16];
+	struct rlimit before, few;
+	unsigned i;
+
+	journal_make("journal.0", false);
+	for (i = 0; i < DEPTH; i++) {
+		strcat(path, i == 0 ? "d" : "/d");
+		ck_assert_int_eq(mkdirat(store.store_fd, path, 0700), 0);
+		if (i == 0 || i == DEPTH / 2 || i == DEPTH - 1) {
+			snprintf(file, sizeof(file), "%s/now", path);
+			store_file(file, i + 1, BLOCK);
+			snprintf(file, sizeof(file), "nowhere-%u", i);
+			about(file, i + 1, BLOCK, 0, false);
+			page(0, i + 1, 1);
+			block(0, BLOCK, 1);
+			record();
+		}
+	}
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){ .rlim_cur = DESCRIPTORS, .rlim_max = before.rlim_max };
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	ck_assert_uint_eq(replay().files, 3);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	ck_assert_uint_eq(count_lost(), 0);
+	check_page("d/now", 0, 1, 1);
+	snprintf(file, sizeof(file), "%s/now", path);
+	check_page(file, 0, DEPTH, 1);
+	ck_assert(is_empty());
+}
+END_TEST
+
 /* Records before and after a rename are about one file: its handle says so, though it can't be opened in the copy. */
 START_TEST(renamed_between_records)
 {
@@ -1468,6 +1543,8 @@ int main(void)
 	tcase_add_loop_test(tcase, bad_path, 0, UNIT_ROWS(bad_paths));
 	tcase_add_test(tcase, other_file_id);
 	tcase_add_loop_test(tcase, renamed_in_copy, 0, 2);
+	tcase_add_test(tcase, hidden_in_copy);
+	tcase_add_test(tcase, deep_in_copy);
 	tcase_add_test(tcase, renamed_between_records);
 	tcase_add_loop_test(tcase, new_id_by_path, 0, 3);
 	tcase_add_test(tcase, lost_for_each_journal);
