@@ -94,9 +94,11 @@ static int each_journal(int meta_fd, const char *dir_name,
 		close(fd);
 		return ret;
 	}
-	while (!ret && (entry = readdir(dir)))
+	while (!ret && (errno = 0, entry = readdir(dir)))
 		if (is_journal(entry->d_name))
 			ret = visit(dirfd(dir), entry->d_name, count);
+	if (!ret && errno)
+		ret = -errno;
 	if (!ret && fsync(dirfd(dir)))
 		ret = -errno;
 	closedir(dir);
