@@ -17,9 +17,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/caps.h"
 #include "fs/mount/confine.h"
 
-#define BIT(cap) (UINT64_C(1) << (cap))
+#define BIT(cap) CMEK_CAP(cap)
 
 /*
  * Files of all owners are made, opened by handle and changed on behalf of users; keys are locked. Not SYS_RESOURCE: with
@@ -30,31 +31,6 @@ static const uint64_t daemon_caps = BIT(CAP_CHOWN) | BIT(CAP_DAC_OVERRIDE) | BIT
 				    BIT(CAP_SETFCAP) | BIT(CAP_IPC_LOCK);
 static const uint64_t agent_caps = BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_IPC_LOCK);
 static const uint64_t auditor_caps = BIT(CAP_DAC_OVERRIDE);
-
-/* Leaves only `keep` of what the process has, in all sets. */
-static int drop_caps(uint64_t keep, struct cmek_error *err)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };
-	struct __user_cap_data_struct data[2];
-	int i;
-
-	for (i = 0; i <= CAP_LAST_CAP; i++) {
-		/* Not permitted without CAP_SETPCAP; then there is nothing to gain from the bounding set either. */
-		if (!(keep & BIT(i)))
-			(void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
-	}
-	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* absent from old kernels, as are ambient sets */
-	if (syscall(SYS_capget, &head, data) != 0)
-		return cmek_error_sys(err, errno, "reading the capabilities");
-	for (i = 0; i < 2; i++) {
-		data[i].permitted &= (uint32_t)(keep >> (32 * i));
-		data[i].effective = data[i].permitted;
-		data[i].inheritable = 0;
-	}
-	if (syscall(SYS_capset, &head, data) != 0)
-		return cmek_error_sys(err, errno, "dropping capabilities");
-	return 0;
-}
 
 #if defined(__x86_64__)
 #define FILTER_ARCH AUDIT_ARCH_X86_64
@@ -166,7 +142,7 @@ int cmek_confine_daemon(struct cmek_error *err)
 	if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		rc = cmek_error_sys(err, errno, "giving up new privileges");
 	if (rc == 0)
-		rc = drop_caps(daemon_caps, err);
+		rc = cmek_caps_keep(daemon_caps, err);
 	if (rc == 0)
 		rc = load_filter(err);
 	return rc;
@@ -174,12 +150,12 @@ int cmek_confine_daemon(struct cmek_error *err)
 
 int cmek_confine_agent(struct cmek_error *err)
 {
-	return drop_caps(agent_caps, err);
+	return cmek_caps_keep(agent_caps, err);
 }
 
 int cmek_confine_auditor(struct cmek_error *err)
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return cmek_error_sys(err, errno, "giving up new privileges");
-	return drop_caps(auditor_caps, err);
+	return cmek_caps_keep(auditor_caps, err);
 }
