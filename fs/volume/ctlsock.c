@@ -25,6 +25,8 @@
 #define RUN_DIR "/run/cmekfs"
 /* Those who ask a mount something at once wait here; more are refused by the kernel, which is an answer, too. */
 #define BACKLOG 16
+/* How long somebody who asks waits for a place there. */
+#define CONNECT_S 10
 
 /* ---- where it lies ---- */
 
@@ -207,20 +209,26 @@ char *cmek_ctlsock_answer(json_t **result, const struct cmek_error *failure)
 
 /* ---- the asking end ---- */
 
-int cmek_ctlsock_connect(int dir_fd, const char *name, int *ret_fd, struct cmek_error *err)
+/* flags: of the socket. */
+static int connect_to(int dir_fd, const char *name, int flags, int *ret_fd, struct cmek_error *err)
 {
+	const struct timeval patience = { .tv_sec = CONNECT_S };
 	struct ucred peer = { 0 };
 	socklen_t peer_len = sizeof(peer);
 	struct sockaddr_un addr;
 	socklen_t len = fill_address(&addr, dir_fd, name);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), rc = 0;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), rc = 0;
 
 	if (fd < 0)
 		return cmek_error_sys(err, errno, "control socket");
+	/* The queue of a mount that is stopped is full one day: who waits in it for a place does not wait for ever. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (connect(fd, (struct sockaddr *)&addr, len) != 0) {
 		rc = errno;
 		if (rc == ENOENT || rc == ECONNREFUSED)
 			rc = cmek_error_set(err, CMEK_E_NOT_FOUND, ENOENT, "nobody listens on the control socket %s", name);
+		else if (rc == EAGAIN)
+			rc = cmek_error_set(err, CMEK_E_UNREACHABLE, EAGAIN, "the mount does not answer, and others wait for it");
 		else
 			rc = cmek_error_sys(err, rc, "control socket %s", name);
 	} else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) != 0) {
@@ -235,6 +243,16 @@ int cmek_ctlsock_connect(int dir_fd, const char *name, int *ret_fd, struct cmek_
 	}
 	*ret_fd = fd;
 	return 0;
+}
+
+int cmek_ctlsock_connect(int dir_fd, const char *name, int *ret_fd, struct cmek_error *err)
+{
+	return connect_to(dir_fd, name, 0, ret_fd, err);
+}
+
+int cmek_ctlsock_connect_now(int dir_fd, const char *name, int *ret_fd, struct cmek_error *err)
+{
+	return connect_to(dir_fd, name, SOCK_NONBLOCK, ret_fd, err);
 }
 
 static int send_line(int fd, const char *line, struct cmek_error *err)
@@ -324,7 +342,7 @@ static int take_error(const struct cmek_json_at *answer, struct cmek_error *err)
 	return cmek_error_set(err, kind, (int)errnum, "%s", text);
 }
 
-static int take_answer(const char *line, size_t len, json_t **ret_result, struct cmek_error *err)
+int cmek_ctlsock_result(const char *line, size_t len, json_t **ret_result, struct cmek_error *err)
 {
 	struct cmek_json_at at;
 	json_t *json = NULL;
@@ -346,12 +364,9 @@ static int take_answer(const char *line, size_t len, json_t **ret_result, struct
 	return rc;
 }
 
-int cmek_ctlsock_ask(int fd, json_t **request, unsigned timeout_s, json_t **ret_result, struct cmek_error *err)
+char *cmek_ctlsock_request(json_t **request)
 {
-	struct timeval timeout = { .tv_sec = (time_t)timeout_s };
-	char *text = NULL, *line = NULL, *answer = NULL;
-	size_t len = 0;
-	int rc;
+	char *text = NULL, *line = NULL;
 
 	if (json_object_set_new(*request, "v", json_integer(CMEK_CTLSOCK_VERSION)) == 0)
 		text = json_dumps(*request, JSON_COMPACT);
@@ -360,6 +375,16 @@ int cmek_ctlsock_ask(int fd, json_t **request, unsigned timeout_s, json_t **ret_
 	if (text && asprintf(&line, "%s\n", text) < 0)
 		line = NULL;
 	free(text);
+	return line;
+}
+
+int cmek_ctlsock_ask(int fd, json_t **request, unsigned timeout_s, json_t **ret_result, struct cmek_error *err)
+{
+	struct timeval timeout = { .tv_sec = (time_t)timeout_s };
+	char *line = cmek_ctlsock_request(request), *answer = NULL;
+	size_t len = 0;
+	int rc;
+
 	if (!line)
 		return cmek_error_sys(err, ENOMEM, "asking the mount");
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)); /* then it waits longer */
@@ -367,7 +392,7 @@ int cmek_ctlsock_ask(int fd, json_t **request, unsigned timeout_s, json_t **ret_
 	if (rc == 0)
 		rc = receive_line(fd, &answer, &len, err);
 	if (rc == 0)
-		rc = take_answer(answer, len, ret_result, err);
+		rc = cmek_ctlsock_result(answer, len, ret_result, err);
 	free(answer);
 	free(line);
 	return rc;

@@ -51,8 +51,17 @@ int cmek_ctlsock_parse(const char *line, size_t len, json_t **ret_request, struc
 /* The line of an answer, malloced, with its newline. Takes over *result (may be NULL). failure NULL: it went well. */
 char *cmek_ctlsock_answer(json_t **result, const struct cmek_error *failure);
 
-/* Connects to a socket in dir_fd whose listener is this user or root. Kinds: not-found (nobody listens), denied, system. */
+/*
+ * Connects to a socket in dir_fd whose listener is this user or root, which takes 10 s at most. Kinds: not-found (nobody
+ * listens), unreachable (-EAGAIN: too many wait there already, for a mount that does not answer), denied, system.
+ */
 int cmek_ctlsock_connect(int dir_fd, const char *name, int *ret_fd, struct cmek_error *err);
+/* The same without any waiting, and *ret_fd never blocks either. */
+int cmek_ctlsock_connect_now(int dir_fd, const char *name, int *ret_fd, struct cmek_error *err);
+/* The line of a request, with the version added and its newline, malloced; NULL: no memory. request is taken over. */
+char *cmek_ctlsock_request(json_t **request);
+/* What the line of an answer (without its newline) tells: the errors of cmek_ctlsock_ask(). *ret_result is the caller's. */
+int cmek_ctlsock_result(const char *line, size_t len, json_t **ret_result, struct cmek_error *err);
 /*
  * Sends request (taken over) with the version added, waits for the answer, at most timeout_s (0 = as long as it takes).
  * *ret_result is the caller's. An error that the mount tells comes back as it is; kinds of our own: unreachable

@@ -342,6 +342,31 @@ START_TEST(test_names)
 }
 END_TEST
 
+/* A mount that is stopped accepts nobody: who will not wait learns of it at once. */
+START_TEST(test_full_queue)
+{
+	struct cmek_error err = CMEK_ERROR_INIT;
+	char name[CMEK_CTLSOCK_NAME_MAX];
+	int fd = -1, fds[64], rc = 0, n = 0;
+
+	ck_assert_int_eq(cmek_ctlsock_listen(f.dir_fd, volume, true, &fd, name, NULL), 0);
+	while (rc == 0 && n < 64) {
+		rc = cmek_ctlsock_connect_now(f.dir_fd, name, fds + n, &err);
+		n += rc == 0;
+	}
+	ck_assert_int_eq(rc, -EAGAIN);
+	ck_assert_int_eq(err.kind, CMEK_E_UNREACHABLE);
+	ck_assert_int_gt(n, 1);
+	ck_assert(fcntl(fds[0], F_GETFL) & O_NONBLOCK);
+	while (n > 0)
+		close(fds[--n]);
+	close(fd);
+	cmek_error_clear(&err);
+	ck_assert_int_eq(cmek_ctlsock_connect_now(f.dir_fd, name, &fd, &err), -ENOENT);
+	ck_assert_int_eq(err.kind, CMEK_E_NOT_FOUND);
+}
+END_TEST
+
 START_TEST(test_directory)
 {
 	struct cmek_error err = CMEK_ERROR_INIT;
@@ -377,6 +402,7 @@ int main(void)
 	tcase_add_test(ends, test_one_too_many);
 	tcase_add_test(ends, test_end_with_command);
 	tcase_add_test(ends, test_names);
+	tcase_add_test(ends, test_full_queue);
 	tcase_add_test(ends, test_directory);
 	suite_add_tcase(s, ends);
 	return unit_run(s);
