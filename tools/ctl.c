@@ -15,7 +15,7 @@ static const struct cmek_ctl_verb groups[] = {
 	{ "header", "show, back up and restore a volume's header", cmek_ctl_header },
 	{ "key", "make, describe, rotate, disable and delete keys in their KMS", cmek_ctl_key },
 	{ "lock", "take the keys of a mounted volume out of memory", cmek_ctl_lock },
-	{ "metrics", "print what a mounted volume counts, as Prometheus text", cmek_ctl_metrics },
+	{ "metrics", "print or serve what mounted volumes count, for Prometheus", cmek_ctl_metrics },
 	{ "reencrypt", "move what a mounted volume has to its newest data key", cmek_ctl_reencrypt },
 	{ "rewrap", "wrap a volume's key under the newest version of its keys", cmek_ctl_rewrap },
 	{ "rotate", "give a volume a new key encryption key and a new data key", cmek_ctl_rotate },

@@ -45,6 +45,11 @@ int cmek_ctl_shred(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_metrics(struct cmek_tool *tool, int argc, char **argv);
+/*
+ * cmekctl metrics --listen (ctl_listen.c): serves the metrics of the named volumes, or of all, on ADDR:PORT until a SIGTERM or
+ * SIGINT. The exit code.
+ */
+int cmek_ctl_metrics_listen(struct cmek_tool *tool, const char *listen_on, char *const *volumes, size_t n);
 int cmek_ctl_policy(struct cmek_tool *tool, int argc, char **argv); /* cmekctl watch */
 int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv);
 int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv);
@@ -76,6 +81,8 @@ struct cmek_ctl_mount {
  */
 int cmek_ctl_mount_find(const char *volume, const char *config_path, struct cmek_ctl_mount *ret_mount,
 			struct cmek_error *err);
+/* Whether a user who says `volume`, whose real path is `real` (NULL: it is none), means the mount with this status. */
+bool cmek_ctl_mount_is(const json_t *status, const char *volume, const char *real);
 /* Asks, and waits for as long as it takes. request is taken over (NULL: no memory for it). */
 int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err);
 /*

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * cmekctl metrics: hands on the text that a mount makes, to standard output or into a file for a collector. It must not know
- * what is in that text.
+ * cmekctl metrics: hands on the text that mounts make, to standard output or into a file for a collector; ctl_listen.c serves
+ * it. It must not know what is in that text.
  */
 #include "config.h"
 
@@ -15,8 +15,12 @@
 
 #include "base/io.h"
 #include "tools/ctl.h"
+#include "tools/ctl_scrape.h"
 
-enum { OPT_TEXTFILE = 256 };
+/* For all mounts together; each answers from memory, whatever its store or its keys are doing. */
+#define PATIENCE_MS 10000
+
+enum { OPT_TEXTFILE = 256, OPT_LISTEN };
 
 /* path with all of text, or as it was. */
 static int replace(const char *path, const char *text, struct cmek_error *err)
@@ -40,22 +44,32 @@ static int replace(const char *path, const char *text, struct cmek_error *err)
 	return rc;
 }
 
-/* The text that the mount makes: *ret_result owns it. */
-static int ask(const char *volume, json_t **ret_result, struct cmek_error *err)
+/*
+ * The text of these mounts. What can't be told of some is in the text and said on standard error; of volumes that were named
+ * at least one has to answer.
+ */
+static int gather(const struct cmek_tool *tool, const struct cmek_tool_args *args, char **ret_text, struct cmek_error *err)
 {
-	struct cmek_ctl_mount mount = { .fd = -1 };
-	json_t *result = NULL;
-	int rc = cmek_ctl_mount_find(volume, NULL, &mount, err);
+	struct cmek_scrape *scrape = NULL;
+	const struct cmek_error *trouble;
+	char *text = NULL;
+	int rc = cmek_scrape_new(args->argv, (size_t)args->argc, &scrape, err);
 
 	if (rc == 0)
-		rc = cmek_ctl_mount_ask(&mount, json_pack("{s:s}", "cmd", "metrics"), &result, err);
-	if (rc == 0 && !json_is_string(json_object_get(result, "text")))
-		rc = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "the mount's answer has no text");
-	cmek_ctl_mount_done(&mount);
+		rc = cmek_scrape_begin(scrape, PATIENCE_MS, err);
+	if (rc == 0) {
+		cmek_scrape_wait(scrape);
+		trouble = cmek_scrape_trouble(scrape);
+		if (cmek_error_is_set(trouble) && args->argc > 0 && cmek_scrape_answered(scrape) == 0)
+			rc = cmek_error_set(err, trouble->kind, trouble->err, "%s", trouble->text);
+		else if (cmek_error_is_set(trouble))
+			fprintf(stderr, "%s: going on without a mount: %s\n", tool->program, trouble->text);
+	}
+	if (rc == 0 && (text = cmek_scrape_text(scrape)) == NULL)
+		rc = cmek_error_sys(err, ENOMEM, "making the text");
+	cmek_scrape_free(scrape);
 	if (rc == 0)
-		*ret_result = result;
-	else
-		json_decref(result);
+		*ret_text = text;
 	return rc;
 }
 
@@ -63,32 +77,44 @@ int cmek_ctl_metrics(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
 		{ OPT_TEXTFILE, "textfile", "FILE", "replace FILE (NAME.prom, for node_exporter) in place of printing" },
+		{ OPT_LISTEN, "listen", "ADDR:PORT", "serve them over HTTP on a loopback address" },
 		{ 0, NULL, NULL, NULL },
 	};
 	static const struct cmek_tool_command command = {
-		.synopsis = "[options] VOLUME",
-		.about = "Prints what a mounted volume counts and the state it is in, as Prometheus text.",
-		.options = options, .min_operands = 1, .max_operands = 1,
+		.synopsis = "[options] [VOLUME...]",
+		.about = "Prints what mounted volumes count and the state they are in, as Prometheus text: these, or all "
+			 "that there are.",
+		.options = options, .min_operands = 0, .max_operands = -1,
 	};
+	const char *textfile = NULL, *listen_on = NULL;
 	struct cmek_error err = CMEK_ERROR_INIT;
-	const char *textfile = NULL, *text;
 	struct cmek_tool_args args;
-	json_t *result = NULL;
-	int rc;
+	json_t *result;
+	char *text = NULL;
+	int id, rc;
 
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
-	while (cmek_tool_next(&args) != 0)
-		textfile = args.value; /* there is no other option here */
-	rc = ask(args.argv[0], &result, &err);
-	text = json_string_value(json_object_get(result, "text"));
+	while ((id = cmek_tool_next(&args)) != 0) {
+		if (id == OPT_TEXTFILE)
+			textfile = args.value;
+		else
+			listen_on = args.value;
+	}
+	if (textfile && listen_on)
+		cmek_tool_usage(tool, "--textfile and --listen are two ways to hand metrics on: take one");
+	if (listen_on)
+		return cmek_ctl_metrics_listen(tool, listen_on, args.argv, (size_t)args.argc);
+	rc = gather(tool, &args, &text, &err);
 	if (rc == 0 && textfile)
 		rc = replace(textfile, text, &err);
 	else if (rc == 0 && !tool->json && !tool->quiet)
 		(void)fputs(text, stdout); /* cmek_tool_done() tells errors */
 	if (rc != 0) {
-		json_decref(result);
+		free(text);
 		return cmek_tool_fail(tool, &err);
 	}
+	result = json_pack("{s:s}", "text", text);
+	free(text);
 	cmek_tool_json(tool, &result);
 	return cmek_tool_done(tool);
 }

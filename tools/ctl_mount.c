@@ -27,8 +27,7 @@ static const char *text_of(const json_t *json, const char *name)
 	return text ? text : "";
 }
 
-/* volume as it was given, real: its real path or NULL. */
-static bool is_meant(const json_t *status, const char *volume, const char *real)
+bool cmek_ctl_mount_is(const json_t *status, const char *volume, const char *real)
 {
 	const json_t *header = json_object_get(status, "volume");
 	const char *label = text_of(header, "label");
@@ -56,7 +55,7 @@ static int look_at(int dir_fd, const char *name, const char *volume, const char 
 
 	if (rc == 0)
 		rc = ask_status(mount.fd, &mount.status, err);
-	if (rc == 0 && is_meant(mount.status, volume, real)) {
+	if (rc == 0 && cmek_ctl_mount_is(mount.status, volume, real)) {
 		if (found->fd >= 0) {
 			rc = cmek_error_set(err, CMEK_E_USAGE, EINVAL,
 					    "%s is mounted more than once: name the mount point", volume);

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# What a mount counts, as Prometheus text; and cmekctl status --watch.
+# What mounts count, as Prometheus text, also over HTTP; and cmekctl status --watch.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 need_cmekfs
@@ -10,7 +10,7 @@ need jq
 
 # A mount point that has to be escaped in a label.
 store=$SHM/store mnt="$T/m\"nt"
-NOT_FOUND=3 USAGE=2 DISABLED=12
+NOT_FOUND=3 USAGE=2 BUSY=5 DISABLED=12
 new_volume "$store" -L db
 
 # value NAME [LABEL=VALUE]...: of the metrics of the mount, which are checked as well.
@@ -29,6 +29,14 @@ positive() {
 }
 is_disabled() { [ "$(value cmekfs_key_state state=disabled)" = 1 ]; }
 
+# promtool_check WHAT...: is not there everywhere.
+if command -v promtool >/dev/null; then
+	promtool_check() { promtool check "$@"; }
+else
+	echo "promtool is not there: not checked by it"
+	promtool_check() { :; }
+fi
+
 say "not mounted"
 expect_code $NOT_FOUND "$CTL" metrics "$store"
 expect_code $NOT_FOUND "$CTL" status --watch "$store"
@@ -42,9 +50,7 @@ mkdir -p "$mnt/dir/full"
 expect_errno ENOTEMPTY rmdir "$mnt/dir"
 "$CTL" metrics "$mnt" >"$T/text"
 $PYTHON "$HERE/promtext.py" <"$T/text"
-if command -v promtool >/dev/null; then
-	promtool check metrics <"$T/text"
-fi
+promtool_check metrics <"$T/text"
 equals 1 cmekfs_info "mountpoint=$mnt" label=db "volume=$("$CTL" status --json "$mnt" | jq -r .uuid)"
 equals 0 cmekfs_read_only
 equals 1 cmekfs_lock_state state=unlocked
@@ -126,9 +132,7 @@ for name in files:
         panels = json.loads(words)["panels"]
         assert len({panel["id"] for panel in panels}) == len(panels) and all(panel["targets"] for panel in panels)
 END
-if command -v promtool >/dev/null; then
-	promtool check rules "$contrib/cmekfs.rules.yml"
-fi
+promtool_check rules "$contrib/cmekfs.rules.yml"
 
 say "completion"
 # completes WORD... : what the last one can become.
@@ -141,6 +145,110 @@ completes() {
 [ "$(completes slot re)" = "remove " ] || fail "slot re: $(completes slot re)"
 [ "$(completes lock --rea)" = "--reason " ] || fail "lock --rea: $(completes lock --rea)"
 [ "$(completes lock "$T/coll")" = "$T/collector " ] || fail "a directory: $(completes lock "$T/coll")"
+
+say "several mounts as one text"
+second=$SHM/second second_mnt=$T/second
+new_volume "$second" -L second
+start "$second" "$second_mnt" -o nowatch
+uuid=$("$CTL" status --json "$second_mnt" | jq -r .uuid)
+# of FILE NAME [LABEL=VALUE]...: value() of a text.
+of() { $PYTHON "$HERE/promtext.py" "${@:2}" <"$1"; }
+# is FILE VALUE NAME [LABEL=VALUE]...
+is() {
+	local got
+	got=$(of "$1" "${@:3}")
+	[ "$got" = "$2" ] || fail "${*:3}: $got, not $2"
+}
+"$CTL" metrics >"$T/text"
+is "$T/text" 1 cmekfs_up "mountpoint=$mnt"
+is "$T/text" 1 cmekfs_up "mountpoint=$second_mnt" "volume=$uuid"
+is "$T/text" 1 cmekfs_lock_state "mountpoint=$mnt" state=unlocked
+is "$T/text" 1 cmekfs_info "mountpoint=$second_mnt" label=second
+promtool_check metrics <"$T/text"
+"$CTL" metrics second >"$T/text" # its label
+! grep -qF 'm\"nt' "$T/text" || fail "of a mount that nobody asked for"
+is "$T/text" 1 cmekfs_up "mountpoint=$second_mnt"
+"$CTL" metrics "$second_mnt" "$mnt" "$T/nowhere" "$T/nowhere" >"$T/text" 2>"$T/err"
+grep -q "$T/nowhere is not mounted" "$T/err" || fail "$(cat "$T/err")"
+is "$T/text" 1 cmekfs_up "mountpoint=$mnt"
+is "$T/text" 1 cmekfs_up "mountpoint=$second_mnt"
+is "$T/text" 0 cmekfs_up "volume=$T/nowhere"
+expect_code $NOT_FOUND "$CTL" metrics "$T/nowhere"
+
+say "over HTTP"
+# listen FILE [VOLUME]...: a server of its own, whose URL goes to FILE.
+listen() {
+	"$CTL" metrics --listen 127.0.0.1:0 "${@:2}" >"$1" 2>"$1.err" &
+	server=$!
+	wait_for 60 grep -q ^listening "$1" || fail "$(cat "$1.err")"
+}
+url_in() { sed -n 's/^listening on //p' "$1"; }
+# get FILE: the metrics of the server of this file, checked, to $T/text.
+get() { $PYTHON "$HERE/metrics_http.py" get "$(url_in "$1")" >"$T/text"; }
+# shows FILE VALUE NAME [LABEL=VALUE]...: soon.
+shows() { wait_for 60 shows_now "$@" || fail "$(url_in "$1"): not $2: ${*:3}"; }
+shows_now() { get "$1" && [ "$(of "$T/text" "${@:3}")" = "$2" ]; }
+for address in localhost:0 0.0.0.0:0 "[::]:0" 192.0.2.1:0; do
+	expect_code $USAGE "$CTL" metrics --listen "$address"
+	expect_text "reverse proxy"
+done
+expect_code $USAGE "$CTL" metrics --listen 127.0.0.1
+expect_code $USAGE "$CTL" metrics --listen 127.0.0.1:0 --textfile "$T/x"
+: >"$T/heard"
+$PYTHON "$HERE/notify.py" "$T/manager" "$T/heard" &
+manager=$!
+wait_for 60 test -S "$T/manager"
+NOTIFY_SOCKET=$T/manager listen "$T/all"
+all=$server
+wait_for 60 grep -q "^READY=1 STATUS=listening on $(url_in "$T/all")\$" "$T/heard" || fail "$(cat "$T/heard")"
+grep -q "^CapEff:.0*$" "/proc/$all/status" || fail "has rights: $(grep Cap "/proc/$all/status")"
+grep -q "^NoNewPrivs:.1$" "/proc/$all/status"
+listen "$T/named" "$second_mnt"
+named=$server
+port=$(url_in "$T/all" | tr -cd '0-9:/' | cut -d: -f3 | cut -d/ -f1)
+expect_code $BUSY "$CTL" metrics --listen "127.0.0.1:$port"
+$PYTHON "$HERE/metrics_http.py" odd "$(url_in "$T/all")"
+$PYTHON "$HERE/metrics_http.py" slow "$(url_in "$T/all")" >"$T/slow" &
+slow=$!
+wait_for 60 grep -q waiting "$T/slow"
+shows "$T/all" 1 cmekfs_up "mountpoint=$mnt"
+shows "$T/all" 1 cmekfs_up "mountpoint=$second_mnt"
+shows "$T/named" 1 cmekfs_up "mountpoint=$second_mnt"
+is "$T/text" 1 cmekfs_up # and no other
+"$CTL" lock "$second_mnt"
+shows "$T/named" 1 cmekfs_lock_state state=locked
+"$CTL" unlock "$second_mnt"
+
+say "a mount that hangs, one that is gone"
+daemon=$(storage_pid "$second")
+kill -STOP "$daemon"
+timeout 100 "$CTL" metrics "$mnt" "$second_mnt" >"$T/text.named" 2>"$T/err" &
+asking=$!
+timeout 100 "$CTL" metrics "$mnt" >"$T/text.good" 2>"$T/err.good" &
+asking_good=$!
+shows "$T/all" 0 cmekfs_up "mountpoint=$second_mnt" "volume=$uuid"
+shows "$T/all" 1 cmekfs_lock_state "mountpoint=$mnt" state=unlocked
+is "$T/text" 0 cmekfs_up "mountpoint=$second_mnt" "volume=$uuid"
+promtool_check metrics <"$T/text"
+wait $asking
+is "$T/text.named" 1 cmekfs_up "mountpoint=$mnt"
+is "$T/text.named" 0 cmekfs_up "volume=$second_mnt"
+grep -q "$uuid: the mount did not answer in time" "$T/err" || fail "$(cat "$T/err")"
+wait $asking_good
+is "$T/text.good" 1 cmekfs_up
+[ ! -s "$T/err.good" ] || fail "of a mount that nobody asked for: $(cat "$T/err.good")"
+kill -CONT "$daemon"
+shows "$T/all" 1 cmekfs_up "mountpoint=$second_mnt"
+stop "$second" "$second_mnt"
+shows "$T/named" 0 cmekfs_up "volume=$second_mnt"
+shows "$T/all" 1 cmekfs_up
+! grep -qF "$second_mnt" "$T/text" || fail "of a mount that is gone"
+wait $slow || fail "a slow request"
+kill -TERM "$all" "$named"
+wait "$all" || fail "exit code $?: $(cat "$T/all.err")"
+wait "$named" || fail "exit code $?: $(cat "$T/named.err")"
+wait_for 60 grep -q ^STOPPING=1 "$T/heard"
+kill "$manager"
 
 say "status, again and again; locked, and the end"
 "$CTL" status --watch "$mnt" >"$T/watched" 2>"$T/watched.err" &

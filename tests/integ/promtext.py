@@ -68,7 +68,8 @@ def parse(text):
         if len(labels) != len(pairs) or key in seen:
             raise Bad(f"{line}: a label or a sample comes twice")
         seen.add(key)
-        if not labels.get("volume") or not labels.get("mountpoint"):
+        # Of a mount that does not answer its place may not be known.
+        if not labels.get("volume") or (not labels.get("mountpoint") and (m[1] != "cmekfs_up" or value != 0)):
             raise Bad(f"{line}: whose?")
         if math.isnan(value) or value < 0:
             raise Bad(f"{line}: less than nothing")
