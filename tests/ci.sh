@@ -365,9 +365,37 @@ job_reader() {
 	verdict "the independent reader" run /usr/bin/python3 "$src/tests/reader/test_reader.py"
 }
 
+# promtool, which checks metrics and alerts, in the PATH: alone, because Debian's package of it is Prometheus, which would be
+# started. Checks by it are left out where there is none to be had.
+add_promtool() {
+	local dir=$work/promtool
+	command -v promtool >/dev/null && return 0
+	[ -x "$dir/usr/bin/promtool" ] || fetch_promtool "$dir" || {
+		echo "SKIP: promtool: Debian's package prometheus can't be downloaded"
+		tally 0 0 1
+		return 0
+	}
+	PATH=$PATH:$dir/usr/bin
+}
+
+fetch_promtool() {
+	local dir=$1
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	(
+		cd "$dir" || exit 1
+		timeout 120 apt-get -q download prometheus ||
+			{ timeout 120 apt-get -q update && timeout 120 apt-get -q download prometheus; } || exit 1
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool || exit 1
+		rm -f prometheus_*.deb
+		[ -x usr/bin/promtool ]
+	)
+}
+
 job_integ() {
 	local names=()
 	build build_gcc CC=gcc
+	add_promtool
 	# nonces has a job of its own, with another build.
 	mapfile -t names < <(cd "$src/tests/integ" && printf '%s\n' ./*.sh | sed 's,^\./,,; s,\.sh$,,' |
 		grep -vxE 'lib|run|nonces')
