@@ -245,21 +245,47 @@ static bool says_nothing(enum cmek_watch_state state)
 	return state == CMEK_WATCH_THROTTLED || state == CMEK_WATCH_UNREACHABLE || state == CMEK_WATCH_EXPIRED;
 }
 
-bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, uint64_t now_ms)
+/* What both of two answers are, which differ. Healthy when one of them is: that is no reason for another state. */
+static enum cmek_watch_state both(enum cmek_watch_state a, enum cmek_watch_state b)
 {
-	bool again = state == watch->heard || state == CMEK_WATCH_DESTROYED;
+	return a < b ? a : b;
+}
 
-	watch->heard = state;
-	watch->n_throttled = state == CMEK_WATCH_THROTTLED ? watch->n_throttled + 1 : 0;
-	if (state == CMEK_WATCH_HEALTHY)
+/* The state that the answer makes, with those before it; the one that is, if none. */
+static enum cmek_watch_state weigh(const struct cmek_watch *watch, enum cmek_watch_state answer)
+{
+	bool silent = says_nothing(answer), healthy = watch->state == CMEK_WATCH_HEALTHY;
+	enum cmek_watch_state state = CMEK_WATCH_HEALTHY;
+
+	if (answer == CMEK_WATCH_DESTROYED || answer == (silent ? watch->heard : watch->heard_of_key))
+		return answer;
+	/* A state that says something of the key only gives way to an answer that comes twice. */
+	if (!silent && (healthy || says_nothing(watch->state)) && watch->heard_of_key != CMEK_WATCH_STATES)
+		state = both(answer, watch->heard_of_key);
+	if (state == CMEK_WATCH_HEALTHY && healthy)
+		state = both(answer, watch->heard);
+	return state == CMEK_WATCH_HEALTHY ? watch->state : state;
+}
+
+bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state answer, uint64_t now_ms)
+{
+	enum cmek_watch_state state = weigh(watch, answer);
+
+	watch->heard = answer;
+	if (!says_nothing(answer))
+		watch->heard_of_key = answer;
+	watch->n_throttled = answer == CMEK_WATCH_THROTTLED ? watch->n_throttled + 1 : 0;
+	if (answer == CMEK_WATCH_HEALTHY)
 		watch->good_ms = now_ms;
-	if (!again || state == watch->state)
+	if (state == watch->state)
 		return false;
 	if (!is_acted_on(watch, watch->state) && !is_acted_on(watch, watch->told))
 		watch->act_ms = now_ms;
 	watch->state = state;
 	if (!says_nothing(state))
 		watch->told = state;
+	else if (watch->heard_of_key == CMEK_WATCH_HEALTHY)
+		watch->heard_of_key = CMEK_WATCH_STATES; /* it was healthy before: that takes two answers again */
 	watch->since_ms = now_ms;
 	return true;
 }

@@ -66,7 +66,8 @@ json_t *cmek_watch_policy_json(const struct cmek_watch_policy *policy);
 
 struct cmek_watch {
 	struct cmek_watch_policy policy;
-	enum cmek_watch_state state, heard; /* heard: the last answer, which becomes the state when it comes again */
+	enum cmek_watch_state state, heard; /* heard: the last answer */
+	enum cmek_watch_state heard_of_key; /* the last one that says something of the key, or CMEK_WATCH_STATES: none counts */
 	enum cmek_watch_state told;         /* the last state that says something of the key, see cmek_watch_due() */
 	uint64_t since_ms;                  /* the state's */
 	uint64_t act_ms;                    /* when grace began, see cmek_watch_due() */
@@ -77,8 +78,11 @@ struct cmek_watch {
 /* Healthy, as of now: the keys have just been had. */
 void cmek_watch_init(struct cmek_watch *watch, const struct cmek_watch_policy *policy, uint64_t now_ms);
 /*
- * An answer. A state needs two equal ones, but for destroyed, which nobody takes back. True: the state has changed. Grace goes on
- * when a state that is acted on follows another one, also with states between that say nothing of the key.
+ * An answer. A state needs two equal ones, but for destroyed, which nobody takes back; between two that say something of
+ * the key there may be others that don't. Two that differ, and are not healthy, make at least a healthy volume (or one of
+ * whose keys nothing was said) what both of them are, the first in the order above. So answers that alternate are a state,
+ * and don't change it each time; one answer alone is none. True: the state has changed. Grace goes on when a state that is
+ * acted on follows another one, also with states between that say nothing of the key.
  */
 bool cmek_watch_answer(struct cmek_watch *watch, enum cmek_watch_state state, uint64_t now_ms);
 /*

@@ -116,17 +116,102 @@ START_TEST(test_lock_after_grace)
 }
 END_TEST
 
-START_TEST(test_one_answer_is_none)
-{
-	int i;
+/*
+ * Answers as letters: h(ealthy), t(hrottled), u(nreachable), e(xpired), d(enied), D(isabled), p(ending-deletion), x (destroyed);
+ * and the state after each of them. '|': answers like those before it go on for long, which changes nothing.
+ */
+static const char letters[] = "htuedDpx";
+static const struct answers_row {
+	const char *name, *answers, *states;
+} answers_rows[] = {
+	{ "one is none", "hdhuhehDhphth", "hhhhhhhhhhhhh" },
+	{ "but for what nobody takes back", "hxxdD", "hxxxx" },
+	{ "two equal ones", "ddDDuupphh", "hddDDuDpph" },
+	{ "denied, and no answer", "hdu|dudu", "hhu|dddd" },
+	{ "no answer, and denied", "hudu|dudu", "hhuu|dddd" },
+	{ "two kinds of silence", "hut|utut", "hht|tttt" },
+	{ "two kinds of refusal", "hDd|DdDd", "hhd|dddd" },
+	{ "two kinds of refusal, behind silence", "uuDdDd", "huuddd" },
+	{ "three kinds", "hdue|duedue", "hhuu|dddddd" },
+	{ "destroyed, and denied", "hxd|xdxd", "hxx|xxxx" },
+	{ "a bad line to a good key", "huhuhuhu", "hhhhhhhh" },
+	{ "and to one that was not reached", "uuhu|huhu", "huuu|hhhh" },
+	{ "a key that is back now and then", "ddhdhdhd", "hddddddd" },
+	{ "back, with silence between", "ddhuh", "hdddh" },
+	{ "one good answer is none", "ddhuudd", "hddduud" },
+	{ "after silence the same is told once", "dduud", "hddud" },
+	{ "a lone refusal, and long silence", "hduuuuuu", "hhuuuuuu" },
+	{ "a lone refusal, forgotten", "hdhuud", "hhhhuu" },
+};
 
-	for (i = 0; i < 10; i++) {
-		ck_assert(!cmek_watch_answer(&w, i % 2 ? CMEK_WATCH_DENIED : CMEK_WATCH_UNREACHABLE, S(1010 + i)));
-		ck_assert_int_eq(w.state, CMEK_WATCH_HEALTHY);
+static enum cmek_watch_state state_of(char letter)
+{
+	const char *at = strchr(letters, letter);
+
+	ck_assert(at && *at);
+	return (enum cmek_watch_state)(at - letters);
+}
+
+START_TEST(test_answers)
+{
+	const struct answers_row *row = answers_rows + _i;
+	enum cmek_watch_state before;
+	const char *bar;
+	bool changed;
+	size_t i;
+	int n;
+
+	ck_assert_uint_eq(strlen(row->answers), strlen(row->states));
+	for (i = 0; row->answers[i]; i++) {
+		if (row->answers[i] == '|')
+			continue;
+		before = w.state;
+		changed = cmek_watch_answer(&w, state_of(row->answers[i]), S(1010 + i));
+		ck_assert_msg(w.state == state_of(row->states[i]), "%s: %s after %.*s", row->name, cmek_watch_state_name(w.state),
+			      (int)i + 1, row->answers);
+		ck_assert(changed == (w.state != before));
+		ck_assert(w.since_ms == S(1010 + i) || !changed);
 	}
-	/* but for what nobody takes back */
-	ck_assert(cmek_watch_answer(&w, CMEK_WATCH_DESTROYED, S(1030)));
-	ck_assert_int_eq(w.state, CMEK_WATCH_DESTROYED);
+	bar = strchr(row->answers, '|');
+	for (n = 0; bar && n < 100; n++) {
+		for (i = 1; bar[i]; i++)
+			ck_assert_msg(!cmek_watch_answer(&w, state_of(bar[i]), S(2000 + n)), "%s: it changes", row->name);
+	}
+}
+END_TEST
+
+/* Nor can answers of any kind lock a volume whose key was refused once only since it was had last. */
+START_TEST(test_one_refusal_never_locks)
+{
+	static const char silent[] = "tue";
+	unsigned i, k, power;
+
+	for (i = 0; i < 729; i++) { /* six answers around it */
+		setup();
+		power = 1;
+		for (k = 0; k < 6; k++) {
+			if (k == 3)
+				(void)cmek_watch_answer(&w, CMEK_WATCH_DENIED, S(1050));
+			(void)cmek_watch_answer(&w, state_of(silent[i / power % 3]), S(1020 + 10 * k + k / 3 * 10));
+			power *= 3;
+		}
+		ck_assert_int_eq(cmek_watch_due(&w, S(1000000), NULL), CMEK_WATCH_IGNORE);
+		ck_assert_int_eq(cmek_watch_intent(&w), CMEK_WATCH_IGNORE);
+	}
+}
+END_TEST
+
+/* Grace begins with the state, and alternating answers don't begin it anew. */
+START_TEST(test_grace_of_alternating_answers)
+{
+	unsigned n;
+
+	for (n = 0; n < 100; n++)
+		(void)cmek_watch_answer(&w, n % 2 ? CMEK_WATCH_UNREACHABLE : CMEK_WATCH_DENIED, S(1010 + 10 * n));
+	ck_assert_int_eq(w.state, CMEK_WATCH_DENIED); /* with the third answer */
+	ck_assert_uint_eq(w.since_ms, S(1030));
+	ck_assert_int_eq(cmek_watch_due(&w, S(1329), NULL), CMEK_WATCH_IGNORE);
+	ck_assert_int_eq(cmek_watch_due(&w, S(1330), NULL), CMEK_WATCH_LOCK);
 }
 END_TEST
 
@@ -242,7 +327,9 @@ int main(void)
 	tcase_add_loop_test(tc, test_policy_forms, 0, UNIT_ROWS(policy_rows));
 	tcase_add_test(tc, test_policy_shown);
 	tcase_add_test(tc, test_lock_after_grace);
-	tcase_add_test(tc, test_one_answer_is_none);
+	tcase_add_loop_test(tc, test_answers, 0, UNIT_ROWS(answers_rows));
+	tcase_add_test(tc, test_one_refusal_never_locks);
+	tcase_add_test(tc, test_grace_of_alternating_answers);
 	tcase_add_test(tc, test_grace_goes_on);
 	tcase_add_test(tc, test_grace_goes_on_in_silence);
 	tcase_add_test(tc, test_own_grace);
