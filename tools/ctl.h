@@ -86,6 +86,12 @@ bool cmek_ctl_mount_is(const json_t *status, const char *volume, const char *rea
 /* Asks, and waits for as long as it takes. request is taken over (NULL: no memory for it). */
 int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **ret_result, struct cmek_error *err);
 /*
+ * The same of a command that takes the keys out of memory, which has this time. Kind busy (-ETIMEDOUT): it was not enough; when
+ * what is missing is the store, which no time limit ends, the mount goes on with it.
+ */
+#define CMEK_CTL_LOCK_S 60 /* where nobody says another one */
+int cmek_ctl_mount_end_use(struct cmek_ctl_mount *mount, json_t *request, unsigned timeout_s, struct cmek_error *err);
+/*
  * The event that a mount was (or, failure set, could not be) told something. status: what it said of itself, NULL = nothing;
  * volume: as the user called it; reason: NULL = none.
  */

@@ -15,6 +15,8 @@
 #include "fs/volume/ctlsock.h"
 #include "tools/ctl.h"
 
+/* A mount says so itself, if it can, when it is not locked in time. */
+#define LATE_S 2
 enum { OPT_REASON = 256, OPT_TIMEOUT };
 
 /* A mount answers this from memory, whatever its store or its keys are doing. */
@@ -202,6 +204,25 @@ int cmek_ctl_mount_ask(struct cmek_ctl_mount *mount, json_t *request, json_t **r
 	return cmek_ctlsock_ask(mount->fd, &request, 0, ret_result, err);
 }
 
+int cmek_ctl_mount_end_use(struct cmek_ctl_mount *mount, json_t *request, unsigned timeout_s, struct cmek_error *err)
+{
+	struct cmek_error failure = CMEK_ERROR_INIT;
+	json_t *result = NULL;
+	int rc;
+
+	if (!request || json_object_set_new(request, "timeout_s", json_integer((json_int_t)timeout_s)) != 0) {
+		json_decref(request);
+		return cmek_error_sys(err, ENOMEM, "asking the mount");
+	}
+	rc = cmek_ctlsock_ask(mount->fd, &request, timeout_s + LATE_S, &result, &failure);
+	json_decref(result);
+	if (rc == -ETIMEDOUT && failure.kind == CMEK_E_UNREACHABLE)
+		return cmek_error_set(err, CMEK_E_BUSY, ETIMEDOUT, "the mount is still putting what was written before into its "
+				      "store after %u s (does it answer?), and goes on: users are refused, the keys are still in "
+				      "memory", timeout_s);
+	return rc == 0 ? 0 : cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
+}
+
 void cmek_ctl_mount_done(struct cmek_ctl_mount *mount)
 {
 	if (mount->fd >= 0)
@@ -240,10 +261,11 @@ void cmek_ctl_mount_audit(const struct cmek_tool *tool, const char *name, const 
 }
 
 /*
- * The operand's mount, a command to it, and no result but success. write_back_first: see write_back(). event: its name in
- * the audit log, NULL = it is none.
+ * The operand's mount, a command to it, and no result but success. write_back_first: see write_back(). lock_s: it is
+ * a lock, and may take so long (0: it is none). event: its name in the audit log, NULL = it is none.
  */
-static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, bool write_back_first, const char *event)
+static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, bool write_back_first, unsigned lock_s,
+		   const char *event)
 {
 	struct cmek_ctl_mount mount = { .fd = -1 };
 	struct cmek_error err = CMEK_ERROR_INIT;
@@ -252,7 +274,9 @@ static int pass_on(struct cmek_tool *tool, const char *volume, json_t *request, 
 
 	if (rc == 0 && write_back_first)
 		rc = write_back(text_of(mount.status, "mount_point"), &err);
-	if (rc == 0)
+	if (rc == 0 && lock_s > 0)
+		rc = cmek_ctl_mount_end_use(&mount, json_incref(request), lock_s, &err);
+	else if (rc == 0)
 		rc = cmek_ctl_mount_ask(&mount, json_incref(request), &result, &err);
 	json_decref(request);
 	json_decref(result);
@@ -278,14 +302,14 @@ int cmek_ctl_sync(struct cmek_tool *tool, int argc, char **argv)
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while (cmek_tool_next(&args) != 0)
 		; /* there are only common options here */
-	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "sync"), true, NULL);
+	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "sync"), true, 0, NULL);
 }
 
 int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv)
 {
 	static const struct cmek_tool_option options[] = {
 		{ OPT_REASON, "reason", "TEXT", "what status and log say about why" },
-		{ OPT_TIMEOUT, "timeout", "SECONDS", "how long requests under way may take to end (60)" },
+		{ OPT_TIMEOUT, "timeout", "SECONDS", "how long what is under way may take (60)" },
 		{ 0, NULL, NULL, NULL },
 	};
 	static const struct cmek_tool_command command = {
@@ -295,6 +319,7 @@ int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv)
 		.options = options, .min_operands = 1, .max_operands = 1,
 	};
 	json_t *request = json_pack("{s:s}", "cmd", "lock");
+	unsigned timeout_s = CMEK_CTL_LOCK_S;
 	struct cmek_tool_args args;
 	int id;
 
@@ -303,10 +328,9 @@ int cmek_ctl_lock(struct cmek_tool *tool, int argc, char **argv)
 		if (id == OPT_REASON)
 			json_object_set_new(request, "reason", json_string(args.value));
 		else if (id == OPT_TIMEOUT)
-			json_object_set_new(request, "timeout_s",
-					    json_integer((json_int_t)cmek_tool_number(&args, 1, 86400)));
+			timeout_s = (unsigned)cmek_tool_number(&args, 1, 86400);
 	}
-	return pass_on(tool, args.argv[0], request, false, "volume.lock");
+	return pass_on(tool, args.argv[0], request, false, timeout_s, "volume.lock");
 }
 
 int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv)
@@ -321,5 +345,5 @@ int cmek_ctl_unlock(struct cmek_tool *tool, int argc, char **argv)
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while (cmek_tool_next(&args) != 0)
 		; /* there are only common options here */
-	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "unlock"), false, "volume.unlock");
+	return pass_on(tool, args.argv[0], json_pack("{s:s}", "cmd", "unlock"), false, 0, "volume.unlock");
 }

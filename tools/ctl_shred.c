@@ -313,12 +313,11 @@ static int wipe_mount(void *arg, struct cmek_ctl_mount *mount, struct cmek_error
 {
 	struct cmek_shred_run *s = arg;
 	const json_t *pid = json_object_get(mount->status, "pid");
-	json_t *result = NULL, *noted;
+	json_t *noted;
 	size_t i;
 	int ret;
 
-	ret = cmek_ctl_mount_ask(mount, json_pack("{s:s}", "cmd", "shred"), &result, err);
-	json_decref(result);
+	ret = cmek_ctl_mount_end_use(mount, json_pack("{s:s}", "cmd", "shred"), CMEK_CTL_LOCK_S, err);
 	if (ret)
 		return ret;
 	json_array_foreach(s->mounts, i, noted)

@@ -51,6 +51,7 @@ static const struct {
 	{ CMEK_E_BUSY, EDEADLK, "see 'cmekctl key uses KEY'; leave out --kms, or add --shared-keys" },
 	{ CMEK_E_BUSY, ETXTBSY, "'cmekctl key registrations URI' lists what uses the key" },
 	{ CMEK_E_BUSY, EAGAIN, "wait as long as it says, then repeat the command" },
+	{ CMEK_E_BUSY, ETIMEDOUT, "find out why the store takes so long, then repeat the command" },
 	{ CMEK_E_BUSY, 0, "wait until the other program is done, or stop it, then repeat the command" },
 	{ CMEK_E_DENIED, EPERM, "see 'ls -ln' for its owner and mode, and 'chmod 600' it once you know who could read it" },
 	{ CMEK_E_DENIED, ENOTTY, "give the passphrase with --passphrase-file FILE (a mount: -o "

@@ -22,6 +22,8 @@
 #define PASSES 2
 /* In these states the kernel is told attributes and pages. */
 #define WHILE_SERVED (CMEK_GATE_WHILE(CMEK_GATE_OPEN) | CMEK_GATE_WHILE(CMEK_GATE_READ_ONLY))
+/* How much later than it should have ended a lock is said to be late: until then it says so itself, if it can. */
+#define OVERDUE_S 1
 /* How long idle threads may take to clear their buffers. */
 #define FORGET_MS 10000
 
@@ -101,13 +103,77 @@ static bool drain(struct daemon *d, uint64_t until_ms)
 	if (!cmek_gate_wait(gate, WHILE_SERVED, left_ms(until_ms)))
 		return false;
 	cmek_session_settle(d->session);
+	/* What the kernel has not written back yet would be refused from here on, and lost. */
 	if (!invalidate_all(d, until_ms))
-		cmek_log(CMEK_LOG_ERROR, "locking: the time is up before the kernel has written back everything it had");
+		return false;
 	cmek_gate_set(gate, CMEK_GATE_LOCKED);
 	return cmek_gate_wait(gate, CMEK_GATE_WHILE_ANY, left_ms(until_ms));
 }
 
-static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
+/*
+ * What locking waits for in the end has no deadline: the kernel that gives back what it has, and the store that takes it. So
+ * there is somebody to say that it takes longer than it may.
+ */
+struct overdue {
+	const struct daemon *d;
+	const char *reason;
+	unsigned timeout_s;
+	pthread_t thread;
+	bool started;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done; /* under lock */
+};
+
+static void *overdue_main(void *arg)
+{
+	struct overdue *overdue = arg;
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct timespec until;
+	int rc = 0;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &until); /* can't fail */
+	until.tv_sec += (time_t)overdue->timeout_s + OVERDUE_S;
+	(void)pthread_mutex_lock(&overdue->lock);
+	while (!overdue->done && rc == 0)
+		rc = pthread_cond_timedwait(&overdue->cond, &overdue->lock, &until);
+	rc = overdue->done ? 0 : ETIMEDOUT;
+	(void)pthread_mutex_unlock(&overdue->lock);
+	if (rc == 0)
+		return NULL;
+	(void)cmek_error_set(&err, CMEK_E_BUSY, ETIMEDOUT, "what was written before is not in the store after %u s (does it "
+			     "answer?): users are refused, the keys are still in memory", overdue->timeout_s);
+	cmek_log(CMEK_LOG_ERROR, "locking goes on: %s", err.text);
+	cmek_event_tell(overdue->d, CMEK_EVENT_LOCKED, overdue->reason, &err);
+	return NULL;
+}
+
+static void overdue_start(struct overdue *overdue)
+{
+	pthread_condattr_t attr;
+
+	(void)pthread_mutex_init(&overdue->lock, NULL);
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&overdue->cond, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	/* Without it nobody says so. */
+	overdue->started = pthread_create(&overdue->thread, NULL, overdue_main, overdue) == 0;
+}
+
+static void overdue_end(struct overdue *overdue)
+{
+	(void)pthread_mutex_lock(&overdue->lock);
+	overdue->done = true;
+	(void)pthread_cond_broadcast(&overdue->cond);
+	(void)pthread_mutex_unlock(&overdue->lock);
+	if (overdue->started)
+		(void)pthread_join(overdue->thread, NULL);
+	(void)pthread_cond_destroy(&overdue->cond);
+	(void)pthread_mutex_destroy(&overdue->lock);
+}
+
+static int lock_in_time(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
 {
 	uint64_t until_ms = cmek_now_ms() + (uint64_t)timeout_s * 1000;
 	int rc;
@@ -118,8 +184,8 @@ static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, st
 	}
 	if (!drain(d, until_ms))
 		return cmek_error_set(err, CMEK_E_BUSY, ETIMEDOUT,
-				      "requests have not come to an end in %u s (does the store answer?): the keys are still "
-				      "in memory", timeout_s);
+				      "requests have not come to an end in %u s (does the store answer?): users are refused, the "
+				      "keys are still in memory", timeout_s);
 	cmek_reencrypt_hold(d->reencrypt);
 	rc = cmek_content_suspend(d->content);
 	if (rc != 0)
@@ -134,6 +200,17 @@ static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, st
 	set_state(d, CMEK_LOCKED, reason);
 	cmek_log(CMEK_LOG_NOTICE, "the volume is locked: %s", reason);
 	return 0;
+}
+
+static int lock_now(struct daemon *d, const char *reason, unsigned timeout_s, struct cmek_error *err)
+{
+	struct overdue overdue = { .d = d, .reason = reason, .timeout_s = timeout_s };
+	int rc;
+
+	overdue_start(&overdue);
+	rc = lock_in_time(d, reason, timeout_s, err);
+	overdue_end(&overdue);
+	return rc;
 }
 
 /* done: there was nothing to do. */

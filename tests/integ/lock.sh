@@ -10,7 +10,7 @@ need_fuse
 need jq
 
 store=$SHM/store mnt=$T/mnt
-KEY_DISABLED=12 MISMATCH=22
+BUSY=5 KEY_DISABLED=12 MISMATCH=22
 new_volume "$store" -L db
 
 state() { "$CTL" status --json "$mnt" | jq -r .mount.state; }
@@ -169,3 +169,28 @@ refused open "$mnt/other"
 unlock
 [ "$(cat "$mnt/other")" = nojournal ]
 stop "$store" "$mnt"
+
+# A store that does not answer: the command ends all the same, nothing is lost, and the lock comes with the store.
+has_state() { [ "$(state)" = "$1" ]; }
+frozen() {
+	need fsfreeze
+	mkimage ext4 64M "$T/disk"
+	new_volume "$T/disk/store"
+	trap 'fsfreeze -u "$T/disk" 2>/dev/null || true' EXIT
+	start "$T/disk/store" "$mnt" -o nowatch,commit=3600
+	say "a store that hangs under what was written"
+	echo content >"$mnt/file"
+	fsfreeze -f "$T/disk"
+	expect_code $BUSY "$CTL" lock --timeout 1 "$mnt"
+	expect_text "still in memory"
+	is draining
+	refused stat "$mnt/file"
+	wait_for 60 grep -q "locking goes on: .* the keys are still in memory" "$T/mnt.mount.log" || fail "not in the log"
+	fsfreeze -u "$T/disk"
+	wait_for 60 has_state locked || fail "it is not locked when the store answers"
+	unlock
+	[ "$(cat "$mnt/file")" = content ] || fail "what was written is lost"
+	stop "$T/disk/store" "$mnt"
+	umount "$T/disk"
+}
+part frozen
