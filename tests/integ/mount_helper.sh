@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# mount -t cmekfs through the helper mount.cmekfs: options, remounts read-only, wrong ones, what the mount table says.
+# mount -t cmekfs through the helper mount.cmekfs: options, remounts, wrong ones, what the mount table says; by fstab, and by what
+# is in contrib/systemd.
 # It runs in a mount namespace of its own, where the helper is in mount(8)'s path.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -76,3 +77,60 @@ if findmnt -n "$mnt" >/dev/null; then fail "mount -f has mounted"; fi
 expect_code 3 mount -t cmekfs "$T/nowhere" "$mnt"
 expect_code 3 mount -t cmekfs "$store" "$T/nowhere"
 expect_code 2 mount -t cmekfs "$store" "$store"
+
+say "by fstab, as the examples are"
+UNITS=$HERE/../../contrib/systemd
+SOME=64 NONE=32 # of mount -a
+mkdir "$T/data"
+for name in store2 store3; do new_volume "$SHM/$name"; done
+sed "s,/srv/store,$SHM/store,; s,/srv/,$T/data/," "$UNITS/fstab.example" >"$T/fstab"
+mkdir "$T/data/data" "$T/data/data2" "$T/data/archive"
+[ "$(grep -c '^/' "$T/fstab")" -eq 3 ] || fail "this test wants three examples"
+if findmnt --verify --tab-file "$T/fstab" 2>&1 | grep -iE '[1-9][0-9]* (parse )?errors?|\[E\]'; then fail "no good fstab"; fi
+generator=/usr/lib/systemd/system-generators/systemd-fstab-generator
+if [ -x "$generator" ]; then
+	mkdir "$T/units"
+	SYSTEMD_FSTAB=$T/fstab "$generator" "$T/units" "$T/units" "$T/units"
+	[ "$(find "$T/units" -name '*.mount' -type f | wc -l)" -eq 3 ] || fail "not three units: $(ls "$T/units")"
+	[ "$(find "$T/units" -name '*.automount' -type f | wc -l)" -eq 1 ] || fail "not one automount: $(ls "$T/units")"
+	[ "$(cat "$T"/units/*.mount | grep -c '^Type=cmekfs$')" -eq 3 ] || fail "another type: $(cat "$T"/units/*.mount)"
+fi
+mount -T "$T/fstab" "$T/data/archive"
+mnt=$T/data/archive options '^fuse.cmekfs ' 'ro,' 'nosuid' 'noexec' 'noatime'
+expect_code 0 "$CTL" watch "$T/data/archive"
+expect_text "grace +1m" # an option of ours
+mount -T "$T/fstab" -a
+findmnt "$T/data/data" >/dev/null || fail "mount -a has not mounted it"
+if findmnt "$T/data/data2" >/dev/null; then fail "mount -a has mounted what is noauto"; fi
+mount -T "$T/fstab" -a # again is fine
+mount -T "$T/fstab" "$SHM/store2" # by its store
+echo content >"$T/data/data2/file"
+for name in data data2 archive; do umount "$T/data/$name"; done
+for name in store store2 store3; do wait_for 30 ended "$SHM/$name" || fail "the mount of $name does not end"; done
+"$CTL" key disable local:test
+expect_code 12 mount -T "$T/fstab" "$T/data/data"
+expect_text "the key local:test is disabled"
+expect_code $NONE mount -T "$T/fstab" -a
+expect_text "the key local:test is disabled"
+"$CTL" key enable local:test
+sed -i 's/noauto,x-systemd.automount,//' "$T/fstab"
+mv "$SHM/store2" "$SHM/away"
+expect_code $SOME mount -T "$T/fstab" -a
+expect_text "$SHM/store2: no such directory"
+mv "$SHM/away" "$SHM/store2"
+umount "$T/data/data"
+wait_for 30 ended "$SHM/store" || fail "the mount does not end"
+
+say "a passphrase as a credential, by the drop-in"
+mkdir "$T/credentials"
+(umask 077 && echo "a passphrase" >"$T/credentials/passphrase")
+export CMEKFS_LOCAL_KEYSTORE=$T/credentials/keys.json
+"$CTL" key create --passphrase --passphrase-file "$T/credentials/passphrase" local:test >/dev/null
+mkdir "$SHM/store4"
+"$MKFS" --key local:test --passphrase-file "$T/credentials/passphrase" "$SHM/store4" >/dev/null
+given=$(sed -n 's/^Environment=OPTIONS=//p' "$UNITS/passphrase.conf")
+expect_code 10 "$CMEKFS" "$SHM/store4" "$T/data/data"
+"$CMEKFS" -o "${given//%d/$T/credentials}" "$SHM/store4" "$T/data/data"
+findmnt "$T/data/data" >/dev/null
+umount "$T/data/data"
+wait_for 30 ended "$SHM/store4" || fail "the mount does not end"

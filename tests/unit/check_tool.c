@@ -30,6 +30,60 @@ START_TEST(exit_codes_are_stable)
 }
 END_TEST
 
+/* Not by itself: see "started again" in section 14 of operations.md. */
+static const int final_codes[] = { 2, 3, 4, 10, 14, 20, 21, 22, 23, 24 };
+
+static bool is_final(int code)
+{
+	size_t i;
+
+	for (i = 0; i < UNIT_ROWS(final_codes); i++) {
+		if (final_codes[i] == code)
+			return true;
+	}
+	return false;
+}
+
+/* The line behind `begin` in a file of the sources. */
+static void source_line(const char *name, const char *begin, char *to, size_t size)
+{
+	const char *srcdir = getenv("CMEK_SRCDIR");
+	char path[4096], line[4096];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", srcdir ? srcdir : ".", name);
+	f = fopen(path, "re");
+	ck_assert_msg(f != NULL, "%s", path);
+	*to = '\0';
+	while (!*to && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, begin, strlen(begin)) == 0)
+			(void)snprintf(to, size, "%s", line + strlen(begin));
+	}
+	(void)fclose(f);
+	ck_assert_msg(*to != '\0', "%s: nothing begins with %s", name, begin);
+}
+
+/* The unit starts a mount anew but after these, and the manual says the same of each. */
+START_TEST(who_is_started_again)
+{
+	char line[4096], begin[32], *rest;
+	size_t i, n = 0;
+	long code;
+
+	source_line("contrib/systemd/cmekfs@.service.in", "RestartPreventExitStatus=", line, sizeof(line));
+	for (rest = line; (code = strtol(rest, &rest, 10)) != 0; n++)
+		ck_assert_msg(is_final((int)code), "the unit does not start it again after %ld", code);
+	ck_assert_uint_eq(n, UNIT_ROWS(final_codes));
+	for (i = 0; i < UNIT_ROWS(code_rows); i++) {
+		/* 15 and 16 share a row */
+		code = code_rows[i].code == 16 ? 15 : code_rows[i].code;
+		(void)snprintf(begin, sizeof(begin), "| %ld%s |", code, code == 15 ? ", 16" : "");
+		source_line("doc/operations.md", begin, line, sizeof(line));
+		ck_assert_msg(strstr(line, is_final((int)code) ? " | no | " : " | yes | ") != NULL, "%ld: %s", code, line);
+	}
+}
+END_TEST
+
 START_TEST(every_kind_has_a_code)
 {
 	ck_assert_int_eq(UNIT_ROWS(code_rows), CMEK_E_KIND_MAX + 1);
@@ -259,6 +313,7 @@ int main(void)
 
 	tcase_add_loop_test(tc, exit_codes_are_stable, 0, UNIT_ROWS(code_rows));
 	tcase_add_test(tc, every_kind_has_a_code);
+	tcase_add_test(tc, who_is_started_again);
 	tcase_add_test(tc, remedies_are_one_line);
 	tcase_add_loop_test(tc, command_lines, 0, UNIT_ROWS(line_rows));
 	tcase_add_loop_test(tc, prompt, 0, UNIT_ROWS(prompt_rows));
