@@ -27,14 +27,50 @@ struct moving {
 	struct cmek_tree_reencrypt *sum;
 	uint64_t left; /* names that this scan found under another key and did not move */
 	uint32_t version; /* of the directory, at the beginning */
+	uint32_t scanned; /* the same, when the last scan began */
 	bool untouched;   /* and, but for us, at the end */
 };
 
-/* Changes what the directory's id says of its keys. Nobody makes an entry meanwhile. */
+/*
+ * Whether the id that the store has is the one that is remembered; the directory is locked. -ESTALE: it was emptied and
+ * removed, or is being so. -EBADMSG: somebody else has changed it.
+ */
+static int check_id_locked(struct moving *m)
+{
+	struct cmek_tree_census census;
+	struct cmek_dir_id now;
+	int r = cmek_dir_id_read(m->dir.fd.fd, &now);
+
+	if (r == 0)
+		return memcmp(&now, &m->dir.id, sizeof now) == 0 ? 0 : -EBADMSG;
+	if (r != -ENOENT)
+		return r;
+	r = cmek_tree_census(m->tree, m->dir.fd.fd, false, &census);
+	return r ? r : census.entries ? -EBADMSG : -ESTALE;
+}
+
+static int check_id(struct moving *m)
+{
+	struct cmek_tree_locks locks = { 0 };
+	int r;
+
+	cmek_tree_locks_add_dir(&locks, &m->dir.fd.node.key, false);
+	cmek_tree_lock_dirs(m->tree, &locks);
+	r = check_id_locked(m);
+	cmek_tree_unlock(m->tree, &locks);
+	return r;
+}
+
+static int find_old_locked(struct moving *m);
+
+/*
+ * Changes what the directory's id says of its keys. Nobody makes an entry meanwhile. -EAGAIN: there is a name under the old key,
+ * which was to go.
+ */
 static int set_id(struct moving *m, uint16_t dek, uint16_t old_dek)
 {
 	struct cmek_tree_locks locks = { 0 };
-	struct cmek_dir_id id = m->dir.id, now;
+	struct cmek_dir_id id = m->dir.id;
 	char text[CMEK_DIR_ID_TEXT];
 	int r = 0;
 
@@ -48,10 +84,13 @@ static int set_id(struct moving *m, uint16_t dek, uint16_t old_dek)
 		return r;
 	cmek_tree_locks_add_dir(&locks, &m->dir.fd.node.key, true);
 	cmek_tree_lock_dirs(m->tree, &locks);
-	r = cmek_dir_id_read(m->dir.fd.fd, &now);
-	/* It was emptied and removed, or is being so. */
-	if (r == -ENOENT || (r == 0 && memcmp(&now, &m->dir.id, sizeof now) != 0))
-		r = -ESTALE;
+	r = check_id_locked(m);
+	/*
+	 * What is renamed over a name under the old key is under it, too, and may have another place in the directory from then
+	 * on, as with btrfs: the scan can have passed it over.
+	 */
+	if (r == 0 && old_dek == 0 && m->scanned != cmek_tree_dir_version(m->tree, &m->dir.fd.node.key))
+		r = find_old_locked(m);
 	if (r == 0)
 		r = cmek_tree_replace_link(m->tree, text, NULL, m->dir.fd.fd, CMEK_DIR_ID_NAME);
 	if (r == 0 && m->dir.fd.ref)
@@ -222,7 +261,8 @@ static int look_at(struct moving *m, const struct dirent64 *d)
 	return cmek_tree_reencrypt_symlink(m->tree, &m->dir, entry, m->sum);
 }
 
-static int scan(struct moving *m)
+/* Calls fn for each record of the directory, as long as it returns 0. */
+static int for_each(struct moving *m, int (*fn)(struct moving *m, const struct dirent64 *d))
 {
 	char *buf = malloc(SCAN_BUF);
 	ssize_t n = 0, at;
@@ -230,7 +270,6 @@ static int scan(struct moving *m)
 
 	if (!buf)
 		return -ENOMEM;
-	m->left = 0;
 	fd = cmek_tree_open_at(m->tree, m->dir.fd.fd, ".", O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		r = fd;
@@ -241,7 +280,7 @@ static int scan(struct moving *m)
 		for (at = 0; at < n && r == 0;) {
 			const struct dirent64 *d = (const void *)(buf + at);
 
-			r = look_at(m, d);
+			r = fn(m, d);
 			at += d->d_reclen;
 		}
 	}
@@ -254,6 +293,29 @@ static int scan(struct moving *m)
 	return r;
 }
 
+static int scan(struct moving *m)
+{
+	m->left = 0;
+	m->scanned = cmek_tree_dir_version(m->tree, &m->dir.fd.node.key);
+	return for_each(m, look_at);
+}
+
+static int is_old(struct moving *m, const struct dirent64 *d)
+{
+	enum cmek_store_name_kind kind = cmek_name_kind(d->d_name);
+	char plain[CMEK_PLAIN_NAME_MAX + 1];
+	int r = kind == CMEK_STORE_NAME_SHORT || kind == CMEK_STORE_NAME_LONG ? judge(m, d->d_name, plain) : 0;
+
+	/* What opens under none of the keys does not name one: the walk through the tree counts it. */
+	return r == 1 ? -EAGAIN : r == -EBADMSG ? 0 : r;
+}
+
+/* The directory is locked, so nothing is renamed into it, and what has a name now is seen. */
+static int find_old_locked(struct moving *m)
+{
+	return for_each(m, is_old);
+}
+
 /* From the one key that the id names to another; an id that names two already is brought to an end. */
 static int move_names(struct moving *m, uint16_t dek)
 {
@@ -262,25 +324,28 @@ static int move_names(struct moving *m, uint16_t dek)
 	int r = m->dir.id.old_dek ? 0 : set_id(m, dek, m->dir.id.dek);
 
 	do {
-		if (r)
+		if (r && r != -EAGAIN)
 			return r;
 		moved = m->sum->moved;
 		m->sum->bad = bad;
 		m->sum->left = left;
 		r = scan(m);
-	} while (r || ((m->sum->moved > moved) && ++scans < MAX_SCANS));
-	if (m->left > 0 || m->sum->moved > moved)
-		return 0;
-	r = set_id(m, m->dir.id.dek, 0);
-	if (r == 0)
+		if (r == 0 && m->left == 0 && m->sum->moved == moved)
+			r = set_id(m, m->dir.id.dek, 0);
+	} while ((r || m->sum->moved > moved) && ++scans < MAX_SCANS);
+	if (r == 0 && !m->dir.id.old_dek)
 		m->sum->moved++;
-	return r;
+	else if ((r == 0 || r == -EAGAIN) && m->sum->bad == bad && m->sum->left == left)
+		m->sum->old++; /* the id names two keys still */
+	return r == -EAGAIN ? 0 : r;
 }
 
 static int scan_symlinks(struct moving *m)
 {
-	int r = scan(m);
+	int r = check_id(m);
 
+	if (r == 0)
+		r = scan(m);
 	m->untouched = m->version == cmek_tree_dir_version(m->tree, &m->dir.fd.node.key);
 	return r;
 }

@@ -458,9 +458,11 @@ int cmek_tree_reencrypt_xattrs(struct cmek_tree *tree, uint64_t node, struct cme
 			continue;
 		one = move_one(tree, fd.fd, at);
 		sum->moved += one == 0;
-		sum->bad += one == -EBADMSG || one == -ENOKEY;
-		/* Both have to fit for a moment: without room for that it stays. */
-		sum->left += one == -ENOSPC || one == -E2BIG || one == -EPERM || one == -EACCES;
+		/* Both have to fit for a moment: without room for that (ENOSPC, EDQUOT, E2BIG), or whatever it is, it stays. */
+		if (one == -EBADMSG || one == -ENOKEY)
+			sum->bad++;
+		else if (one < 0)
+			sum->left++;
 		if (one == -ENOMEM || one == -EKEYREVOKED || one == -EROFS || one == -EIO)
 			r = one;
 	}
