@@ -40,6 +40,18 @@ static bool is_gone(int r)
 	return r == -ESTALE || r == -ENOENT;
 }
 
+/*
+ * What was just found and can't be found again is gone, as a rule. But it may also be elsewhere, or known by another number by
+ * now: so that is no proof, and there is another pass.
+ */
+static int or_gone(struct pass *p, int r)
+{
+	if (!is_gone(r))
+		return r;
+	p->counts->old += p->counts->proving;
+	return 0;
+}
+
 /* The mount may not write to it, and nobody would want the whole to stop for that. */
 static bool is_refused(int r)
 {
@@ -228,7 +240,7 @@ static int move_file(struct pass *p, uint64_t node, uint64_t size)
 	} else if (p->counts->bad > bad) {
 		hinder(p, node, "has contents that do not open");
 	}
-	return r > 0 || is_gone(r) || is_refused(r) ? 0 : r;
+	return r > 0 || is_refused(r) ? 0 : or_gone(p, r);
 }
 
 static void add_looked(struct pass *p, mode_t mode, const struct cmek_tree_reencrypt *sum)
@@ -269,7 +281,7 @@ static int move_tree_parts(struct pass *p, uint64_t node, mode_t mode)
 	}
 	if (r == 0 && sum.moved > 0)
 		cmek_reencrypt_tell(p->work, p->counts, 0);
-	return is_gone(r) || is_refused(r) ? 0 : r;
+	return is_refused(r) ? 0 : or_gone(p, r);
 }
 
 static int look_at(struct pass *p, const struct cmek_entry *entry)
@@ -286,12 +298,24 @@ static int look_at(struct pass *p, const struct cmek_entry *entry)
 	return 0;
 }
 
+/* What a walk has passed over since it was asked last. seen: so much of that was told already. */
+static void count_unseen(struct pass *p, const struct cmek_walk *walk, uint64_t *seen)
+{
+	uint64_t dir, unseen = cmek_walk_unseen(walk, &dir);
+
+	if (unseen == *seen || p->measure)
+		return;
+	p->counts->left += unseen - *seen;
+	*seen = unseen;
+	hinder(p, dir, "has entries that can't be looked at (is something mounted there?)");
+}
+
 /* All that is in a directory, and below. The lookup on it is given away, unless it is the root. */
 static int walk_from(struct pass *p, uint64_t node)
 {
+	uint64_t bad, unseen = 0;
 	struct cmek_walk *walk = NULL;
 	struct cmek_entry entry;
-	uint64_t bad;
 	int r = cmek_walk_new(p->params->tree, node, &walk);
 
 	if (r < 0) {
@@ -302,11 +326,13 @@ static int walk_from(struct pass *p, uint64_t node)
 	while (r == 0) {
 		r = cmek_reencrypt_enter(p->work) ? cmek_walk_next(walk, &entry) : -ECANCELED;
 		cmek_reencrypt_leave(p->work);
+		count_unseen(p, walk, &unseen);
 		if (r <= 0)
 			break;
 		r = look_at(p, &entry);
 	}
 	bad = cmek_walk_bad(walk);
+	p->counts->old += p->counts->proving ? cmek_walk_lost(walk) : 0;
 	if (bad > 0 && !p->measure)
 		hinder(p, node, "has, or has below it, names that do not open");
 	p->counts->bad += bad;
@@ -334,7 +360,7 @@ static int look_at_link(struct pass *p, uint64_t node)
 	add_looked(p, 0, &sum);
 	if (sum.bad > 0)
 		hinder(p, node, "is a symlink that does not open");
-	return is_gone(r) ? 0 : r;
+	return or_gone(p, r);
 }
 
 /* Something that was renamed or linked since the pass began, with all that is below it. Its lookup is given away. */
@@ -354,7 +380,7 @@ static int look_at_moved(struct pass *p, uint64_t node)
 	else if (r == 0 && S_ISLNK(st.st_mode))
 		r = look_at_link(p, node);
 	cmek_tree_forget(p->params->tree, node, 1);
-	return is_gone(r) ? 0 : r;
+	return or_gone(p, r);
 }
 
 static int follow_moves(struct pass *p)
@@ -375,14 +401,19 @@ static int move_nameless(struct pass *p)
 	int r = 0;
 
 	while (r == 0 && (node = cmek_tree_next_node(p->params->tree, &index)) != 0) {
-		st.st_nlink = 1;
-		if (!cmek_reencrypt_enter(p->work))
-			r = -ECANCELED;
-		else
-			(void)cmek_tree_getattr_timeless(p->params->tree, node, &st); /* gone: none of these */
+		r = cmek_reencrypt_enter(p->work) ? cmek_tree_getattr_timeless(p->params->tree, node, &st) : -ECANCELED;
 		cmek_reencrypt_leave(p->work);
-		if (r != 0 || st.st_nlink != 0)
+		if (r == -ECANCELED)
+			break;
+		if (r != 0 && !is_gone(r)) {
+			p->counts->left++;
+			hinder(p, node, "can't be looked at");
+		}
+		/* Gone: it was removed, or is known by another number, and has been looked at by its name. */
+		if (r != 0 || st.st_nlink != 0) {
+			r = 0;
 			continue;
+		}
 		p->counts->looked.nameless++;
 		r = move_tree_parts(p, node, st.st_mode & S_IFMT);
 		if (r == 0 && S_ISREG(st.st_mode))

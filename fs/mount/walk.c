@@ -9,12 +9,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Entries read ahead in each directory on the way. */
 #define AHEAD 64u
 
 struct level {
 	struct level *up;
+	struct cmek_walk *walk;
 	uint64_t node; /* with a lookup, which is ours */
 	uint64_t off;  /* where the listing goes on */
 	bool ended;
@@ -26,16 +28,19 @@ struct cmek_walk {
 	struct cmek_tree *tree;
 	struct level *level;
 	struct level *below; /* the directory that was given out last: entered by the next call */
-	uint64_t bad;
+	uint64_t bad, unseen, lost;
+	uint64_t unseen_in; /* the directory of the last one, kept known; 0 = none */
 	uint64_t given; /* what was given out last, if it is no directory; 0 = none */
 };
 
-static struct level *level_new(uint64_t node)
+static struct level *level_new(struct cmek_walk *walk, uint64_t node)
 {
 	struct level *level = calloc(1, sizeof(*level));
 
-	if (level)
+	if (level) {
+		level->walk = walk;
 		level->node = node;
+	}
 	return level;
 }
 
@@ -57,7 +62,7 @@ int cmek_walk_new(struct cmek_tree *tree, uint64_t node, struct cmek_walk **ret_
 	if (!walk)
 		return -ENOMEM;
 	walk->tree = tree;
-	walk->level = level_new(node);
+	walk->level = level_new(walk, node);
 	if (!walk->level) {
 		free(walk);
 		return -ENOMEM;
@@ -74,6 +79,8 @@ void cmek_walk_free(struct cmek_walk *walk)
 		return;
 	if (walk->given)
 		cmek_tree_forget(walk->tree, walk->given, 1);
+	if (walk->unseen_in)
+		cmek_tree_let_go(walk->tree, walk->unseen_in);
 	level_free(walk, walk->below);
 	while ((level = walk->level) != NULL) {
 		walk->level = level->up;
@@ -87,16 +94,36 @@ uint64_t cmek_walk_bad(const struct cmek_walk *walk)
 	return walk->bad;
 }
 
+uint64_t cmek_walk_unseen(const struct cmek_walk *walk, uint64_t *ret_dir)
+{
+	*ret_dir = walk->unseen_in;
+	return walk->unseen;
+}
+
+uint64_t cmek_walk_lost(const struct cmek_walk *walk)
+{
+	return walk->lost;
+}
+
+/* The level may be left before anybody asks where that was. */
+static void note_unseen(struct cmek_walk *walk, uint64_t dir)
+{
+	walk->unseen++;
+	if (walk->unseen_in)
+		cmek_tree_let_go(walk->tree, walk->unseen_in);
+	walk->unseen_in = cmek_tree_keep(walk->tree, dir) == 0 ? dir : 0;
+}
+
 static int take(void *arg, const char *name, const struct cmek_entry *entry, uint64_t next_off)
 {
 	struct level *level = arg;
 
-	(void)name;
 	if (level->n == AHEAD)
 		return 1;
-	/* "." and "..", and what can't be looked up now: it is mounted over, or gone. */
 	if (entry->node != 0)
 		level->ahead[level->n++] = *entry;
+	else if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+		note_unseen(level->walk, level->node);
 	level->off = next_off;
 	return 0;
 }
@@ -111,8 +138,12 @@ static int read_ahead(struct cmek_walk *walk, struct level *level)
 	r = cmek_tree_walk_dir(walk->tree, level->node, level->off, take, level, &n_bad);
 	walk->bad += n_bad;
 	level->ended = r < 0 || level->off == before;
-	/* It was removed meanwhile. */
-	return r == -ESTALE || r == -ENOENT ? 0 : r;
+	/* One that was removed meanwhile is known still, and empty: this is rare, and can't be told from one that is elsewhere. */
+	if (r == -ESTALE || r == -ENOENT) {
+		walk->lost++;
+		r = 0;
+	}
+	return r;
 }
 
 static void go_up(struct cmek_walk *walk)
@@ -162,7 +193,7 @@ int cmek_walk_next(struct cmek_walk *walk, struct cmek_entry *ret_entry)
 	if (r != 1)
 		return r;
 	if (S_ISDIR(entry.st.st_mode)) {
-		walk->below = level_new(entry.node);
+		walk->below = level_new(walk, entry.node);
 		if (!walk->below) {
 			cmek_tree_forget(walk->tree, entry.node, 1);
 			return -ENOMEM;

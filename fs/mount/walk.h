@@ -20,5 +20,12 @@ void cmek_walk_free(struct cmek_walk *walk); /* NULL allowed */
 int cmek_walk_next(struct cmek_walk *walk, struct cmek_entry *ret_entry);
 /* Names that did not authenticate, so far. */
 uint64_t cmek_walk_bad(const struct cmek_walk *walk);
+/*
+ * Entries that are there and could not be looked at (something is mounted on them, the store fails, no memory), and directories
+ * that could not be found again, so far: what they are and hold was not met. *ret_dir: the node of the directory
+ * that has the last such entry, known for as long as the walk; 0: there is none.
+ */
+uint64_t cmek_walk_unseen(const struct cmek_walk *walk, uint64_t *ret_dir);
+uint64_t cmek_walk_lost(const struct cmek_walk *walk);
 
 #endif

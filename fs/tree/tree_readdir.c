@@ -384,8 +384,11 @@ static int emit_record(struct listing *l, const struct dirent64 *d)
 	if (l->plus && look_closer(l, d->d_name, &entry) == -ENOENT)
 		return 0;
 	if (entry.st.st_mode == 0) {
-		if (cmek_store_stat(l->dir.fd.fd, d->d_name, &st))
+		r = cmek_store_stat(l->dir.fd.fd, d->d_name, &st);
+		if (r) {
+			l->n_bad += r != -ENOENT; /* it is there, and what it is nobody can tell */
 			return 0;
+		}
 		entry.st.st_mode = st.st.st_mode & S_IFMT;
 	}
 	return emit(l, plain, &entry, (uint64_t)d->d_off);

@@ -157,7 +157,20 @@ mkdir -p "$store/.cmekfs/lost"
 expect_code 1 "$CTL" reencrypt "$mnt"
 expect_text '\.cmekfs/lost/journal\.0\.0 ' 'older ones are kept'
 rm "$store/.cmekfs/lost/journal.0.0"
+mkdir "$mnt/below"
+echo "below a mount" >"$mnt/below/file"
+expect_code 0 "$CTL" rotate "$mnt"
+mkdir "$mnt/newer" # its names are under the new key, and have not to be moved
+mv "$mnt/below" "$mnt/newer/below"
+inode=$(stat -c %i "$mnt/newer/below")
 stop "$store" "$mnt"
+stored=$(find "$store" -inum "$inode")
+mount -t tmpfs none "$stored"
+start "$store" "$mnt"
+expect_code 1 "$CTL" reencrypt --now "$mnt"
+expect_text "^$(find "$store" -inum "$(stat -c %i "$mnt/newer")" -printf %P) .*entries that can't be looked at"
+stop "$store" "$mnt"
+umount "$(awk -v store="$store/" 'index($5, store) == 1 { print $5 }' /proc/self/mountinfo)" # a directory above has a new name
 stored=$(find "$store" -path "$store/.cmekfs" -prune -o -type f -size +1000k -print)
 inode=$(stat -c %i "$stored")
 dd if=/dev/zero of="$stored" bs=4096 seek=3 count=1 conv=notrunc oflag=nofollow status=none
@@ -196,4 +209,5 @@ mkdir "$T/thief"
 expect_code 14 env CMEKFS_VOLUMES="$T/keys/thief.json" "$CMEKFS" "$T/stolen" "$T/thief"
 start "$store" "$mnt"
 (cd "$mnt" && grep -v ' \./large$' "$T/sums" | sha256sum --quiet -c) || fail "contents have changed"
+[ "$(cat "$mnt/newer/below/file")" = "below a mount" ] || fail "what was below a mount has changed"
 stop "$store" "$mnt"
