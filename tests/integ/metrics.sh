@@ -89,7 +89,8 @@ exec 6<&-
 positive cmekfs_process_resident_memory_bytes
 [ "$(value cmekfs_mount_start_time_seconds)" -le "$(date +%s)" ]
 [ "$(value cmekfs_key_last_good_timestamp_seconds)" -le "$(date +%s)" ]
-[ "$("$CTL" metrics --json "$mnt" | jq -r .text | head -n 1)" = "$(head -n 1 "$T/text")" ]
+"$CTL" metrics --json "$mnt" | jq -r .text >"$T/json"
+[ "$(head -n 1 "$T/json")" = "$(head -n 1 "$T/text")" ]
 
 say "a file for a collector"
 mkdir "$T/collector"
@@ -133,6 +134,16 @@ for name in files:
         assert len({panel["id"] for panel in panels}) == len(panels) and all(panel["targets"] for panel in panels)
 END
 promtool_check rules "$contrib/cmekfs.rules.yml"
+
+say "the unit of the server"
+unit_of_server() {
+	need systemd-analyze
+	sed "s,@bindir@/cmekctl,$(realpath "$CTL")," "$contrib/../systemd/cmekfs-metrics.service.in" >"$T/cmekfs-metrics.service"
+	# Other units of this machine may be as they like.
+	systemd-analyze --man=no verify "$T/cmekfs-metrics.service" >"$T/verified" 2>&1 || true
+	! grep -F cmekfs-metrics "$T/verified" || fail "the unit"
+}
+part unit_of_server
 
 say "completion"
 # completes WORD... : what the last one can become.
