@@ -250,11 +250,11 @@ static int aws_identity(void *state, char **ret_text, struct cmek_error *err)
 	return rc < 0 ? rc : cmek_aws_identity(&aws->client, target.region, ret_text, err);
 }
 
-static const struct cmek_kms_receipt *receipts(void *state, size_t *ret_n)
+static struct cmek_http *http(void *state)
 {
 	const struct cmek_aws *aws = state;
 
-	return cmek_http_receipts(aws->client.http, ret_n);
+	return aws->client.http;
 }
 
 const struct cmek_kms_provider cmek_kms_aws = {
@@ -274,5 +274,5 @@ const struct cmek_kms_provider cmek_kms_aws = {
 	.cancel_deletion = cmek_aws_cancel_deletion,
 	.identity = aws_identity,
 	.policy = cmek_aws_policy,
-	.receipts = receipts,
+	.http = http,
 };

@@ -75,12 +75,6 @@ int cmek_cloud_begin(struct cmek_cloud *cloud, struct cmek_error *err)
 	return rc;
 }
 
-const struct cmek_kms_receipt *cmek_cloud_receipts(const struct cmek_cloud *cloud, size_t *ret_n)
-{
-	*ret_n = 0;
-	return cloud->http ? cmek_http_receipts(cloud->http, ret_n) : NULL;
-}
-
 /* Nothing that could end the header that a token goes into. */
 static bool is_token(const struct cmek_secret *token)
 {

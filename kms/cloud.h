@@ -35,9 +35,6 @@ const char *cmek_cloud_endpoint(const struct cmek_cloud *cloud, const char *key,
 /* Begins a call: the deadline runs from here. */
 int cmek_cloud_begin(struct cmek_cloud *cloud, struct cmek_error *err);
 
-/* struct cmek_kms_provider.receipts of a provider with such a handle. */
-const struct cmek_kms_receipt *cmek_cloud_receipts(const struct cmek_cloud *cloud, size_t *ret_n);
-
 /* A member that is a token, fit for a header, as CMEK_KEY_TEXT. */
 int cmek_cloud_token_of(const struct cmek_json_at *at, const char *name, struct cmek_secret **ret_token,
 			struct cmek_error *err);

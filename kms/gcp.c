@@ -234,6 +234,8 @@ static int gcp_unwrap(void *state, const struct cmek_kms_context *ctx, const str
 	bool primary = true;
 	int rc;
 
+	(void)ret_fresh; /* see gcp_outdated() */
+	g->outdated = false;
 	if (blob->resolved && strcmp(blob->resolved, g->name) != 0)
 		return cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "the key was wrapped by %.300s, not by %s",
 				      blob->resolved, g->name);
@@ -251,17 +253,23 @@ static int gcp_unwrap(void *state, const struct cmek_kms_context *ctx, const str
 	cmek_secret_free(body);
 	if (rc < 0)
 		return cmek_error_set(err, failure.kind, failure.err, "%s", failure.text);
-	/* A newer version is primary. Who may decrypt need not be allowed to encrypt: then there is no fresh blob. */
-	if (!primary && ret_fresh)
-		(void)gcp_wrap(g, ctx, *ret_key, ret_fresh, NULL);
+	g->outdated = !primary;
 	return 0;
 }
 
-static const struct cmek_kms_receipt *receipts(void *state, size_t *ret_n)
+/* A newer version is primary. */
+static bool gcp_outdated(void *state)
 {
 	const struct cmek_gcp *g = state;
 
-	return cmek_cloud_receipts(&g->cloud, ret_n);
+	return g->outdated;
+}
+
+static struct cmek_http *http(void *state)
+{
+	const struct cmek_gcp *g = state;
+
+	return g->cloud.http;
 }
 
 const struct cmek_kms_provider cmek_kms_gcp = {
@@ -280,5 +288,6 @@ const struct cmek_kms_provider cmek_kms_gcp = {
 	.cancel_deletion = cmek_gcp_cancel_deletion,
 	.identity = cmek_gcp_identity,
 	.policy = cmek_gcp_policy,
-	.receipts = receipts,
+	.outdated = gcp_outdated,
+	.http = http,
 };

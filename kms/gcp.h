@@ -17,6 +17,7 @@ struct cmek_gcp {
 	char *name;      /* projects/.../cryptoKeys/K */
 	char *principal; /* the account to impersonate, NULL = none */
 	char *endpoint;
+	bool outdated; /* what was unwrapped last is not under the primary version */
 };
 
 /*

@@ -29,6 +29,7 @@ struct cmek_http {
 	unsigned deadline_ms;
 	struct cmek_kms_receipt receipts[CMEK_HTTP_RECEIPTS_MAX];
 	size_t n_receipts;
+	uint64_t n_answered; /* since the first of them */
 };
 
 int cmek_http_new(const struct cmek_http_ops *ops, void *state, struct cmek_http **ret_http, struct cmek_error *err)
@@ -60,7 +61,13 @@ void cmek_http_begin(struct cmek_http *http, unsigned deadline_ms)
 {
 	http->deadline_ms = deadline_ms ? deadline_ms : DEADLINE_DEFAULT_MS;
 	http->deadline = http->ops->clock_ms(http->state) + http->deadline_ms;
+	cmek_http_forget(http);
+}
+
+void cmek_http_forget(struct cmek_http *http)
+{
 	http->n_receipts = 0;
+	http->n_answered = 0;
 }
 
 bool cmek_http_wait(struct cmek_http *http, unsigned ms)
@@ -208,6 +215,7 @@ static void keep_receipt(struct cmek_http *http, const struct cmek_http_request 
 	if (http->n_receipts == CMEK_HTTP_RECEIPTS_MAX)
 		memmove(http->receipts, http->receipts + 1, --http->n_receipts * sizeof(http->receipts[0]));
 	receipt = &http->receipts[http->n_receipts++];
+	http->n_answered++;
 	snprintf(receipt->what, sizeof(receipt->what), "%s", req->what);
 	snprintf(receipt->request_id, sizeof(receipt->request_id), "%s", resp->request_id);
 	receipt->status = resp->status;
@@ -218,6 +226,11 @@ const struct cmek_kms_receipt *cmek_http_receipts(const struct cmek_http *http, 
 {
 	*ret_n = http->n_receipts;
 	return http->receipts;
+}
+
+uint64_t cmek_http_receipts_left_out(const struct cmek_http *http)
+{
+	return http->n_answered - http->n_receipts;
 }
 
 static int refused(const struct cmek_http_request *req, const struct cmek_http_response *resp, unsigned attempt,

@@ -98,8 +98,12 @@ bool cmek_http_wait(struct cmek_http *http, unsigned ms);
  * What was answered since then, refusals included, the oldest first; of more than fit the last ones. Metadata services of
  * this machine are left out. Borrowed until the next request.
  */
-#define CMEK_HTTP_RECEIPTS_MAX 32
+#define CMEK_HTTP_RECEIPTS_MAX 64
 const struct cmek_kms_receipt *cmek_http_receipts(const struct cmek_http *http, size_t *ret_n);
+/* How many there were beyond those. */
+uint64_t cmek_http_receipts_left_out(const struct cmek_http *http);
+/* Forgets them, for a call that may not get as far as to begin. */
+void cmek_http_forget(struct cmek_http *http);
 /* The transport's idea of the time, Unix seconds. */
 int64_t cmek_http_time(const struct cmek_http *http);
 

@@ -313,11 +313,11 @@ static int ibm_rewrap(void *state, const struct cmek_kms_context *ctx, const str
 	return rc;
 }
 
-static const struct cmek_kms_receipt *receipts(void *state, size_t *ret_n)
+static struct cmek_http *http(void *state)
 {
 	const struct cmek_ibm *k = state;
 
-	return cmek_cloud_receipts(&k->cloud, ret_n);
+	return k->cloud.http;
 }
 
 const struct cmek_kms_provider cmek_kms_ibm = {
@@ -339,5 +339,5 @@ const struct cmek_kms_provider cmek_kms_ibm = {
 	.registrations = cmek_ibm_registrations,
 	.identity = cmek_ibm_identity,
 	.policy = cmek_ibm_policy,
-	.receipts = receipts,
+	.http = http,
 };

@@ -8,9 +8,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kms/aws.h"
 #include "kms/gcp.h"
+#include "kms/http.h"
 #include "kms/ibm.h"
 #include "kms/json.h"
 #include "kms/kms.h"
@@ -21,6 +23,7 @@
 #define KEK_LEN 32
 #define URI_MAX_BYTES 2048
 #define PURPOSE_MAX_BYTES 32
+#define VERSION_MAX_BYTES 511
 
 static const struct cmek_kms_provider *const providers[] = {
 	&cmek_kms_local,
@@ -35,6 +38,8 @@ struct cmek_kms {
 	const struct cmek_kms_provider *provider;
 	void *state; /* the provider's */
 	char *uri;
+	void (*called)(void *arg, const struct cmek_kms_call *call); /* of the options */
+	void *called_arg;
 };
 
 void cmek_kms_blob_done(struct cmek_kms_blob *blob)
@@ -154,6 +159,10 @@ int cmek_kms_open(const char *uri, const struct cmek_kms_principal *principal, c
 		rc = cmek_error_sys(err, ENOMEM, "opening the key %s", uri);
 		goto out;
 	}
+	if (opts) {
+		kms->called = opts->called;
+		kms->called_arg = opts->called_arg;
+	}
 	rc = kms->provider->open(uri, principal ? principal : &nobody, opts ? opts : &defaults, &kms->state, err);
 out:
 	if (rc < 0)
@@ -188,6 +197,82 @@ const char *cmek_kms_uri(const struct cmek_kms *kms)
 	return kms->uri;
 }
 
+/* ---- what is told of an operation ---- */
+
+struct asking {
+	struct cmek_kms *kms;
+	struct cmek_kms_call call;
+	struct cmek_error failure; /* the operation's own */
+	uint64_t start_ms;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* can't fail */
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static struct cmek_http *http_of(const struct cmek_kms *kms)
+{
+	return kms->provider->http ? kms->provider->http(kms->state) : NULL;
+}
+
+/* ctx: NULL = it is about a key alone. */
+static void begin(struct asking *asking, struct cmek_kms *kms, const char *operation, const struct cmek_kms_context *ctx)
+{
+	struct cmek_http *http = http_of(kms);
+
+	*asking = (struct asking){ .kms = kms, .failure = CMEK_ERROR_INIT, .start_ms = now_ms() };
+	asking->call = (struct cmek_kms_call){
+		.operation = operation, .provider = kms->provider->name, .key = kms->uri, .version = "",
+		.volume = ctx ? ctx->volume : NULL, .purpose = ctx ? ctx->purpose : NULL, .failure = &asking->failure,
+	};
+	/* Else an operation that fails before its first request would be told with those of the one before. */
+	if (http)
+		cmek_http_forget(http);
+}
+
+/*
+ * key and version: what is known of them now; NULL = no more than before. Services say it: what no key is called is left out,
+ * so that nothing they say is too long for a record.
+ */
+static void know(struct asking *asking, const char *key, const char *version)
+{
+	if (key && key[0] && strlen(key) <= URI_MAX_BYTES)
+		asking->call.key = key;
+	if (version && strlen(version) <= VERSION_MAX_BYTES)
+		asking->call.version = version;
+}
+
+/* Returns rc, with the error. */
+static int end(struct asking *asking, int rc, struct cmek_error *err)
+{
+	struct cmek_error *failure = &asking->failure;
+	struct cmek_kms_call *call = &asking->call;
+	struct cmek_http *http = http_of(asking->kms);
+	bool refused_here;
+
+	if (rc == 0)
+		cmek_error_clear(failure);
+	else if (!cmek_error_is_set(failure))
+		(void)cmek_error_sys(failure, -rc, "%s", call->key);
+	call->took_ms = now_ms() - asking->start_ms;
+	if (http) {
+		call->requests = cmek_http_receipts(http, &call->n_requests);
+		call->n_left_out = cmek_http_receipts_left_out(http);
+	}
+	refused_here = call->n_requests == 0 && (failure->kind == CMEK_E_USAGE || failure->kind == CMEK_E_UNSUPPORTED);
+	if (asking->kms->called && !refused_here)
+		asking->kms->called(asking->kms->called_arg, call);
+	if (rc < 0)
+		(void)cmek_error_set(err, failure->kind, failure->err, "%s", failure->text);
+	return rc;
+}
+
+/* ---- the operations ---- */
+
 static int unsupported(const struct cmek_kms *kms, const char *what, struct cmek_error *err)
 {
 	return cmek_error_set(err, CMEK_E_UNSUPPORTED, EOPNOTSUPP, "%s has no operation to %s",
@@ -217,6 +302,7 @@ int cmek_kms_wrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, cons
 		  struct cmek_kms_blob *ret_blob, struct cmek_error *err)
 {
 	struct cmek_kms_blob blob = { 0 };
+	struct asking asking;
 	int rc;
 
 	rc = check_context(ctx, err);
@@ -224,7 +310,11 @@ int cmek_kms_wrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, cons
 		return rc;
 	if (cmek_secret_len(key) != KEK_LEN)
 		return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "only keys of %d bytes are wrapped", KEK_LEN);
-	rc = kms->provider->wrap(kms->state, ctx, key, &blob, err);
+	begin(&asking, kms, "wrap", ctx);
+	rc = kms->provider->wrap(kms->state, ctx, key, &blob, &asking.failure);
+	if (rc == 0)
+		know(&asking, blob.resolved, blob.version);
+	rc = end(&asking, rc, err);
 	if (rc < 0)
 		cmek_kms_blob_done(&blob);
 	else
@@ -237,6 +327,7 @@ int cmek_kms_unwrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 {
 	struct cmek_kms_blob fresh = { 0 };
 	struct cmek_secret *key = NULL;
+	struct asking asking;
 	int rc;
 
 	rc = check_context(ctx, err);
@@ -244,15 +335,21 @@ int cmek_kms_unwrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 		rc = check_blob(blob, err);
 	if (rc < 0)
 		return rc;
-	rc = kms->provider->unwrap(kms->state, ctx, blob, &key, ret_fresh ? &fresh : NULL, err);
+	begin(&asking, kms, "unwrap", ctx);
+	know(&asking, blob->resolved, blob->version);
+	rc = kms->provider->unwrap(kms->state, ctx, blob, &key, ret_fresh ? &fresh : NULL, &asking.failure);
 	if (rc == 0 && cmek_secret_len(key) != KEK_LEN)
-		rc = cmek_error_set(err, CMEK_E_TAMPERED, EBADMSG, "the unwrapped key has %zu bytes, not %d",
+		rc = cmek_error_set(&asking.failure, CMEK_E_TAMPERED, EBADMSG, "the unwrapped key has %zu bytes, not %d",
 				    cmek_secret_len(key), KEK_LEN);
+	rc = end(&asking, rc, err);
 	if (rc < 0) {
 		cmek_secret_free(key);
 		cmek_kms_blob_done(&fresh);
 		return rc;
 	}
+	/* Who may unwrap need not be allowed to wrap: then there is no fresh blob. */
+	if (ret_fresh && !fresh.data && kms->provider->outdated && kms->provider->outdated(kms->state))
+		(void)cmek_kms_wrap(kms, ctx, key, &fresh, NULL);
 	*ret_key = key;
 	if (ret_fresh)
 		*ret_fresh = fresh;
@@ -264,6 +361,7 @@ int cmek_kms_rewrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 {
 	struct cmek_kms_blob fresh = { 0 };
 	struct cmek_secret *key = NULL;
+	struct asking asking;
 	int rc;
 
 	if (!kms->provider->rewrap) {
@@ -276,8 +374,11 @@ int cmek_kms_rewrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 	rc = check_context(ctx, err);
 	if (rc == 0)
 		rc = check_blob(blob, err);
-	if (rc == 0)
-		rc = kms->provider->rewrap(kms->state, ctx, blob, &fresh, err);
+	if (rc < 0)
+		return rc;
+	begin(&asking, kms, "rewrap", ctx);
+	know(&asking, blob->resolved, blob->version);
+	rc = end(&asking, kms->provider->rewrap(kms->state, ctx, blob, &fresh, &asking.failure), err);
 	if (rc < 0)
 		cmek_kms_blob_done(&fresh);
 	else
@@ -288,11 +389,16 @@ int cmek_kms_rewrap(struct cmek_kms *kms, const struct cmek_kms_context *ctx, co
 int cmek_kms_describe(struct cmek_kms *kms, struct cmek_kms_info *ret_info, struct cmek_error *err)
 {
 	struct cmek_kms_info info = { 0 };
+	struct asking asking;
 	int rc;
 
 	if (!kms->provider->describe)
 		return unsupported(kms, "describe a key", err);
-	rc = kms->provider->describe(kms->state, &info, err);
+	begin(&asking, kms, "describe", NULL);
+	rc = kms->provider->describe(kms->state, &info, &asking.failure);
+	if (rc == 0)
+		know(&asking, info.resolved, NULL);
+	rc = end(&asking, rc, err);
 	if (rc < 0)
 		cmek_kms_info_done(&info);
 	else
@@ -303,20 +409,26 @@ int cmek_kms_describe(struct cmek_kms *kms, struct cmek_kms_info *ret_info, stru
 int cmek_kms_create(struct cmek_kms *kms, const struct cmek_kms_create *how, struct cmek_error *err)
 {
 	static const struct cmek_kms_create defaults;
+	struct asking asking;
 
 	if (!kms->provider->create)
 		return unsupported(kms, "create a key", err);
-	return kms->provider->create(kms->state, how ? how : &defaults, err);
+	begin(&asking, kms, "create", NULL);
+	return end(&asking, kms->provider->create(kms->state, how ? how : &defaults, &asking.failure), err);
 }
 
 int cmek_kms_rotate(struct cmek_kms *kms, char **ret_version, struct cmek_error *err)
 {
 	char *version = NULL;
+	struct asking asking;
 	int rc;
 
 	if (!kms->provider->rotate)
 		return unsupported(kms, "rotate a key", err);
-	rc = kms->provider->rotate(kms->state, &version, err);
+	begin(&asking, kms, "rotate", NULL);
+	rc = kms->provider->rotate(kms->state, &version, &asking.failure);
+	know(&asking, NULL, version);
+	rc = end(&asking, rc, err);
 	if (rc == 0 && ret_version)
 		*ret_version = version;
 	else
@@ -326,26 +438,34 @@ int cmek_kms_rotate(struct cmek_kms *kms, char **ret_version, struct cmek_error 
 
 int cmek_kms_enable(struct cmek_kms *kms, struct cmek_error *err)
 {
+	struct asking asking;
+
 	if (!kms->provider->enable)
 		return unsupported(kms, "enable a key", err);
-	return kms->provider->enable(kms->state, err);
+	begin(&asking, kms, "enable", NULL);
+	return end(&asking, kms->provider->enable(kms->state, &asking.failure), err);
 }
 
 int cmek_kms_disable(struct cmek_kms *kms, struct cmek_error *err)
 {
+	struct asking asking;
+
 	if (!kms->provider->disable)
 		return unsupported(kms, "disable a key", err);
-	return kms->provider->disable(kms->state, err);
+	begin(&asking, kms, "disable", NULL);
+	return end(&asking, kms->provider->disable(kms->state, &asking.failure), err);
 }
 
 int cmek_kms_schedule_deletion(struct cmek_kms *kms, unsigned days, int64_t *ret_date, struct cmek_error *err)
 {
 	int64_t date = 0;
+	struct asking asking;
 	int rc;
 
 	if (!kms->provider->schedule_deletion)
 		return unsupported(kms, "schedule a key's deletion", err);
-	rc = kms->provider->schedule_deletion(kms->state, days, &date, err);
+	begin(&asking, kms, "schedule-deletion", NULL);
+	rc = end(&asking, kms->provider->schedule_deletion(kms->state, days, &date, &asking.failure), err);
 	if (rc == 0 && ret_date)
 		*ret_date = date;
 	return rc;
@@ -354,11 +474,13 @@ int cmek_kms_schedule_deletion(struct cmek_kms *kms, unsigned days, int64_t *ret
 int cmek_kms_force_deletion(struct cmek_kms *kms, int64_t *ret_date, struct cmek_error *err)
 {
 	int64_t date = 0;
+	struct asking asking;
 	int rc;
 
 	if (!kms->provider->force_deletion)
 		return unsupported(kms, "delete a key together with its registrations", err);
-	rc = kms->provider->force_deletion(kms->state, &date, err);
+	begin(&asking, kms, "force-deletion", NULL);
+	rc = end(&asking, kms->provider->force_deletion(kms->state, &date, &asking.failure), err);
 	if (rc == 0 && ret_date)
 		*ret_date = date;
 	return rc;
@@ -366,37 +488,51 @@ int cmek_kms_force_deletion(struct cmek_kms *kms, int64_t *ret_date, struct cmek
 
 int cmek_kms_cancel_deletion(struct cmek_kms *kms, struct cmek_error *err)
 {
+	struct asking asking;
+
 	if (!kms->provider->cancel_deletion)
 		return unsupported(kms, "cancel a key's deletion", err);
-	return kms->provider->cancel_deletion(kms->state, err);
+	begin(&asking, kms, "cancel-deletion", NULL);
+	return end(&asking, kms->provider->cancel_deletion(kms->state, &asking.failure), err);
 }
 
 int cmek_kms_identity(struct cmek_kms *kms, char **ret_text, struct cmek_error *err)
 {
+	struct asking asking;
+
 	if (!kms->provider->identity)
 		return unsupported(kms, "tell who asks", err);
-	return kms->provider->identity(kms->state, ret_text, err);
+	begin(&asking, kms, "identity", NULL);
+	return end(&asking, kms->provider->identity(kms->state, ret_text, &asking.failure), err);
 }
 
 const struct cmek_kms_receipt *cmek_kms_receipts(struct cmek_kms *kms, size_t *ret_n)
 {
+	struct cmek_http *http = http_of(kms);
+
 	*ret_n = 0;
-	return kms->provider->receipts ? kms->provider->receipts(kms->state, ret_n) : NULL;
+	return http ? cmek_http_receipts(http, ret_n) : NULL;
 }
 
 int cmek_kms_list(struct cmek_kms *kms, struct cmek_kms_info **ret_infos, size_t *ret_n, struct cmek_error *err)
 {
+	struct asking asking;
+
 	if (!kms->provider->list)
 		return unsupported(kms, "list keys", err);
-	return kms->provider->list(kms->state, ret_infos, ret_n, err);
+	begin(&asking, kms, "list", NULL);
+	return end(&asking, kms->provider->list(kms->state, ret_infos, ret_n, &asking.failure), err);
 }
 
 int cmek_kms_registrations(struct cmek_kms *kms, struct cmek_kms_registration **ret_regs, size_t *ret_n,
 			   struct cmek_error *err)
 {
+	struct asking asking;
+
 	if (!kms->provider->registrations)
 		return unsupported(kms, "list what is registered as using a key", err);
-	return kms->provider->registrations(kms->state, ret_regs, ret_n, err);
+	begin(&asking, kms, "registrations", NULL);
+	return end(&asking, kms->provider->registrations(kms->state, ret_regs, ret_n, &asking.failure), err);
 }
 
 int cmek_kms_policy(struct cmek_kms *kms, const struct cmek_kms_policy_wish *wish, struct cmek_kms_policy *ret_policy,

@@ -32,6 +32,26 @@ struct cmek_kms_principal {
 };
 
 struct cmek_kms_session;
+struct cmek_http;
+
+/*
+ * An operation that a key service was asked for, and what came of it: for who keeps records. All borrowed, for as long as the
+ * one who is told has it. Never anything secret.
+ */
+struct cmek_kms_call {
+	const char *operation; /* "wrap", "schedule-deletion", ...: the functions below */
+	const char *provider;  /* "local", "aws", ... */
+	const char *key;       /* in full where that is known, else as it was opened */
+	const char *version;   /* unwrap, rewrap: that the blob is under; wrap, rotate: the one that came of it; "" = unknown */
+	const uint8_t *volume; /* and purpose: of wrap, unwrap and rewrap, else NULL */
+	const char *purpose;
+	const struct cmek_error *failure; /* not set: it went well */
+	uint64_t took_ms;
+	/* What the services answered on the way, as in cmek_kms_receipts(), and how many older ones are left out there. */
+	const struct cmek_kms_receipt *requests;
+	size_t n_requests;
+	uint64_t n_left_out;
+};
 
 /* What of it concerns the service of this URI; the rest is NULL. */
 struct cmek_kms_principal cmek_kms_principal_for(const char *uri, const struct cmek_kms_principal *principal);
@@ -48,6 +68,12 @@ struct cmek_kms_options {
 	/* local: asks the user; NULL = a passphrase that is needed and not in a file is an error. prompt is text to show. */
 	int (*ask_passphrase)(void *arg, const char *prompt, struct cmek_secret **ret_passphrase, struct cmek_error *err);
 	void *ask_arg;
+	/*
+	 * Told of each operation after it, in the thread that asked; not of those that nobody was asked for, as the provider lacks
+	 * them or the request is wrong by itself. NULL: nobody wants to know.
+	 */
+	void (*called)(void *arg, const struct cmek_kms_call *call);
+	void *called_arg;
 };
 
 #define CMEK_KMS_BLOB_MAX 8192 /* AWS gives up to 6144 */
@@ -117,7 +143,7 @@ bool cmek_kms_is_by_hand(const struct cmek_kms *kms);
  * unwrap:  blob -> key. blob->resolved names the key that must answer (compared). *ret_fresh, if not NULL: a blob the
  *          provider re-made on the way because the key was rotated since (IBM; Google Cloud, if it may be asked to wrap),
  *          data == NULL if none; the caller owns it.
- * rewrap:  blob -> new blob under the newest version, in the KMS where it can (else cmek_kms_rewrap() does it here).
+ * rewrap:  blob -> new blob under the newest version, in the KMS where it can, else by an unwrap and a wrap.
  * Kinds: denied, expired (also: this machine has no credentials, which says nothing of the key), key-disabled,
  *        pending-deletion, key-destroyed, not-found, unreachable, throttled, tampered (the blob or the context does not fit),
  *        bad-format, system, limit. errno: -EACCES for denied, -EKEYREVOKED disabled/pending/destroyed, -ENOKEY not found,
@@ -230,7 +256,13 @@ struct cmek_kms_provider {
 	int (*registrations)(void *state, struct cmek_kms_registration **ret_regs, size_t *ret_n, struct cmek_error *err);
 	int (*policy)(void *state, const struct cmek_kms_policy_wish *wish, struct cmek_kms_policy *ret_policy,
 		      struct cmek_error *err);
-	const struct cmek_kms_receipt *(*receipts)(void *state, size_t *ret_n);
+	/*
+	 * The last unwrap has left no fresh blob, and a newer version is there to wrap under: who wants one wraps. For a service
+	 * that makes none on the way.
+	 */
+	bool (*outdated)(void *state);
+	/* The connections of its requests; NULL: none yet. */
+	struct cmek_http *(*http)(void *state);
 };
 
 #endif

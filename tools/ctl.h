@@ -152,7 +152,7 @@ struct cmek_ctl_unlock {
 	struct cmek_kms_options kms;
 	struct cmek_volconf conf; /* of the volume that was opened: key and kms.profile may point into it */
 };
-void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock);
+void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock, struct cmek_tool *tool);
 void cmek_ctl_unlock_done(struct cmek_ctl_unlock *unlock);
 /* What options left open: key and profile, as the configuration says them of this store. cmek_ctl_volume_open() does it. */
 int cmek_ctl_unlock_configure(struct cmek_ctl_unlock *unlock, const char *store, struct cmek_error *err);

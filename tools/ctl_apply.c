@@ -289,7 +289,7 @@ int cmek_ctl_slot_apply(struct cmek_tool *tool, int argc, char **argv)
 
 	a.tool = tool;
 	a.plan = json_array();
-	cmek_ctl_unlock_init(&a.unlock);
+	cmek_ctl_unlock_init(&a.unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args)))
 		if (!cmek_ctl_unlock_option(&a.unlock, &args, id))

@@ -169,7 +169,7 @@ int cmek_ctl_header_backup(struct cmek_tool *tool, int argc, char **argv)
 	struct cmek_tool_args args;
 	int id, code;
 
-	cmek_ctl_unlock_init(&b.unlock);
+	cmek_ctl_unlock_init(&b.unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
 		if (cmek_ctl_unlock_option(&b.unlock, &args, id))
@@ -410,7 +410,7 @@ int cmek_ctl_header_restore(struct cmek_tool *tool, int argc, char **argv)
 	struct cmek_tool_args args;
 	int id, code, ret;
 
-	cmek_ctl_unlock_init(&r.unlock);
+	cmek_ctl_unlock_init(&r.unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
 		if (cmek_ctl_unlock_option(&r.unlock, &args, id))

@@ -85,7 +85,7 @@ static void force_option(struct key_run *run, const struct cmek_tool_args *args)
 static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_tool_command *command, int argc,
 		 char **argv)
 {
-	struct cmek_kms_options opts = { .ask_passphrase = cmek_tool_ask_passphrase };
+	struct cmek_kms_options opts = cmek_tool_kms_options(tool);
 	struct cmek_kms_principal principal = { 0 };
 	struct cmek_tool_args args;
 	int id;
@@ -127,7 +127,7 @@ static int start(struct key_run *run, struct cmek_tool *tool, const struct cmek_
 	return cmek_kms_open(run->uri, &principal, &opts, &run->kms, &run->err);
 }
 
-/* What changes a key is an event; what only asks is none. */
+/* What changes a key is an event of its own, beside those of the questions that it took. */
 static void audit(const struct key_run *run)
 {
 	static const char *const events[] = { "key.create", "key.rotate", "key.disable", "key.enable",

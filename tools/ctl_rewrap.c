@@ -421,7 +421,7 @@ int cmek_ctl_rewrap(struct cmek_tool *tool, int argc, char **argv)
 	bool all = false;
 	int id;
 
-	cmek_ctl_unlock_init(&rw.unlock);
+	cmek_ctl_unlock_init(&rw.unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
 		if (cmek_ctl_unlock_option(&rw.unlock, &args, id) || cmek_ctl_new_key_option(&rw.key, &args, id))

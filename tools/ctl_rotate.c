@@ -99,7 +99,7 @@ int cmek_ctl_rotate(struct cmek_tool *tool, int argc, char **argv)
 	struct cmek_tool_args args;
 	int id, code;
 
-	cmek_ctl_unlock_init(&r.unlock);
+	cmek_ctl_unlock_init(&r.unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args)))
 		(void)cmek_ctl_unlock_option(&r.unlock, &args, id); /* there are no others */

@@ -8,7 +8,10 @@
 #include "fs/volume/shred.h"
 #include "tools/ctl.h"
 
-/* The inside of cmekctl shred, shared by its own files: the deeds (ctl_shred.c), and the words (ctl_shred_report.c). */
+/*
+ * The inside of cmekctl shred, shared by its own files: the deeds (ctl_shred.c, ctl_shred_kms.c), and the words
+ * (ctl_shred_report.c).
+ */
 enum cmek_shred_mode { CMEK_SHRED_NONE, CMEK_SHRED_VOLUME, CMEK_SHRED_SLOT, CMEK_SHRED_RETIRED_DEKS };
 
 /* One key slot that is to go: what is known of its key, and what became of it. */
@@ -55,6 +58,15 @@ struct cmek_shred_run {
 	bool executed;
 	struct cmek_error verified; /* not set: proved that nothing is left */
 };
+
+/* ctl_shred.c: an event of the audit log. slot: what it is about, NULL = the volume. */
+void cmek_ctl_shred_audit(const struct cmek_shred_run *s, const char *name, const struct cmek_slot *slot,
+			  const struct cmek_error *failure);
+/*
+ * ctl_shred_kms.c: deletion of the victims' keys in the KMS where that was asked for, then what the slots' blobs say: a copy of
+ * them could be anywhere. What came of it is noted there.
+ */
+void cmek_ctl_shred_keys(struct cmek_shred_run *s);
 
 /* ctl_shred_report.c */
 

@@ -254,7 +254,7 @@ static int run_add(struct cmek_tool *tool, int argc, char **argv)
 	json_t *json;
 	int ret, code;
 
-	cmek_ctl_unlock_init(&add.unlock);
+	cmek_ctl_unlock_init(&add.unlock, tool);
 	parse_add(&add, argc, argv);
 	ret = cmek_ctl_change_begin(tool, add.volume, CMEK_STORE_CHANGE, &add.unlock, &path, &change, &err);
 	if (!ret && add.recovery)
@@ -373,7 +373,7 @@ static int run_remove(struct cmek_tool *tool, int argc, char **argv)
 	unsigned id;
 	int option, ret, code;
 
-	cmek_ctl_unlock_init(&unlock);
+	cmek_ctl_unlock_init(&unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((option = cmek_tool_next(&args)))
 		if (!cmek_ctl_unlock_option(&unlock, &args, option))

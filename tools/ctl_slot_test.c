@@ -44,7 +44,7 @@ static void parse(struct test_run *run, struct cmek_tool *tool, int argc, char *
 
 	cmek_random(run->ctx.volume, sizeof(run->ctx.volume));
 	run->ctx.purpose = "data";
-	run->opts.ask_passphrase = cmek_tool_ask_passphrase;
+	run->opts = cmek_tool_kms_options(tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args)) != 0) {
 		if (id == OPT_VOLUME && cmek_uuid_decode(args.value, run->ctx.volume) != 0)

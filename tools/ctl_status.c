@@ -276,7 +276,7 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 	size_t i;
 	int code, id;
 
-	cmek_ctl_unlock_init(&unlock);
+	cmek_ctl_unlock_init(&unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args))) {
 		if (id == OPT_JOURNAL)

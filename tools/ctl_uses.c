@@ -272,7 +272,7 @@ int cmek_ctl_key_uses(struct cmek_tool *tool, int argc, char **argv)
 	size_t n = 0;
 	int ret, id, code;
 
-	cmek_ctl_unlock_init(&unlock);
+	cmek_ctl_unlock_init(&unlock, tool);
 	cmek_tool_args_init(&args, tool, &command, argc, argv);
 	while ((id = cmek_tool_next(&args)))
 		(void)cmek_ctl_unlock_option(&unlock, &args, id); /* there are no others */

@@ -181,9 +181,9 @@ int cmek_ctl_volume_open(const char *volume, struct cmek_ctl_unlock *unlock, int
 	return 0;
 }
 
-void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock)
+void cmek_ctl_unlock_init(struct cmek_ctl_unlock *unlock, struct cmek_tool *tool)
 {
-	*unlock = (struct cmek_ctl_unlock){ .slot = -1, .kms.ask_passphrase = cmek_tool_ask_passphrase };
+	*unlock = (struct cmek_ctl_unlock){ .slot = -1, .kms = cmek_tool_kms_options(tool) };
 }
 
 void cmek_ctl_unlock_done(struct cmek_ctl_unlock *unlock)

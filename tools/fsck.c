@@ -198,7 +198,7 @@ int main(int argc, char **argv)
 	fsck.findings.list = json_array();
 	pthread_mutex_init(&fsck.findings.lock, NULL);
 	fsck.store_fd = fsck.meta_fd = -1;
-	fsck.kms.ask_passphrase = cmek_tool_ask_passphrase;
+	fsck.kms = cmek_tool_kms_options(&tool);
 	parse(&fsck, &store, argc, argv);
 	raise_limit();
 	if (run(&fsck, store, &err)) {

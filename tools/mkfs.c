@@ -136,6 +136,7 @@ static void parse(struct mkfs *m, int argc, char **argv)
 	cmek_random(m->uuid, sizeof(m->uuid));
 	m->uuid[6] = (uint8_t)((m->uuid[6] & 0x0f) | 0x40); /* RFC 9562 section 5.4: version 4, */
 	m->uuid[8] = (uint8_t)((m->uuid[8] & 0x3f) | 0x80); /* and the variant */
+	m->kms_opts = cmek_tool_kms_options(&m->tool);
 	m->kms_opts.ask_passphrase = ask_once;
 	m->kms_opts.ask_arg = m;
 

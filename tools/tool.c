@@ -218,6 +218,8 @@ int cmek_tool_next(struct cmek_tool_args *args)
 			if (o == &common_options[i])
 				o = NULL;
 		}
+		if (o && strcmp(o->name, "config") == 0)
+			args->tool->config_path = optarg;
 		if (o)
 			return id;
 		common_option(args, id);

@@ -3,6 +3,7 @@
 #define CMEK_TOOLS_TOOL_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -48,7 +49,10 @@ struct cmek_tool {
 	bool json;        /* results on stdout as one JSON value */
 	bool json_named;  /* --json stands on the command line: usage errors are JSON, too, wherever the mistake is */
 	bool quiet;       /* no results in text, only errors */
+	const char *config_path; /* argument of --config, which all commands call so; NULL = none was given */
 	int (*exit_code)(enum cmek_kind kind); /* of a program that has other exit codes; NULL = cmek_exit_code() */
+	atomic_bool audit_failed; /* and that was said, of a call of a key service */
+	atomic_bool audit_busy;   /* somebody holds the audit log: nobody waits for it again */
 };
 
 /* Must come first in main(): harden_process, jansson's allocator, locale-free output, SIGPIPE ignored. Exits on failure. */
@@ -125,6 +129,12 @@ int cmek_tool_done(const struct cmek_tool *tool);
  * Several threads may.
  */
 void cmek_tool_audit(const struct cmek_tool *tool, const char *config_path, struct cmek_audit_event *event);
+
+/*
+ * What the options of every key that a program opens begin with: passphrases are asked for on the terminal, and each
+ * operation of a key service is an event of the audit log. tool must outlive the keys.
+ */
+struct cmek_kms_options cmek_tool_kms_options(struct cmek_tool *tool);
 
 /*
  * cmek_kms_options.ask_passphrase: prompts on the controlling terminal with echo off; the terminal is put back before

@@ -4,7 +4,8 @@
  * which key services exist.
  *
  * A request is what is asked (a byte), the volume's UUID and an encoded slot; an answer is struct answer. Each is one
- * SOCK_SEQPACKET message. An answer can announce an encoded slot, which is a message of its own and no secret.
+ * SOCK_SEQPACKET message. An answer can announce notes of what key services were asked, and an encoded slot, each a message
+ * of its own and no secret.
  * Whatever a KEK passes through is locked memory and wiped.
  */
 #include "config.h"
@@ -19,7 +20,6 @@
 
 #include "base/log.h"
 #include "fs/mount/agent.h"
-#include "kms/http.h"
 #include "kms/session.h"
 
 #define UUID_LEN 16
@@ -32,6 +32,8 @@
  * slot alone.
  */
 enum { ASK_UNWRAP = 1, ASK_DESCRIBE = 2, ASK_RENEW = 3, ASK_REWRAP = 4 };
+static const int call_of[] = { [ASK_UNWRAP] = CMEK_AGENT_UNWRAP, [ASK_DESCRIBE] = CMEK_AGENT_DESCRIBE,
+			       [ASK_RENEW] = CMEK_AGENT_UNWRAP, [ASK_REWRAP] = CMEK_AGENT_REWRAP };
 
 /* Both ends are one program, so this never leaves the machine or outlives the mount. */
 struct answer {
@@ -39,9 +41,25 @@ struct answer {
 	struct cmek_error error;
 	uint8_t kek[KEK_LEN];
 	struct cmek_agent_key key; /* of ASK_DESCRIBE */
-	char request_id[96];       /* the service's, of its last answer */
-	uint32_t renewed_len;      /* of ASK_RENEW and ASK_REWRAP: the length of the next message, 0 = there is none */
+	uint32_t n_calls;          /* so many messages of a struct cmek_call_note follow, in the order of the calls */
+	uint32_t renewed_len;      /* of ASK_RENEW and ASK_REWRAP: the length of the message behind them, 0 = there is none */
 };
+
+/* An unwrapping, a re-wrapping that the service knows only as an unwrapping and a wrapping, and the proof make four. */
+#define CALLS_MAX 8
+struct calls {
+	struct cmek_call_note notes[CALLS_MAX];
+	unsigned n;
+};
+
+/* cmek_kms_options.called */
+static void note_call(void *arg, const struct cmek_kms_call *call)
+{
+	struct calls *calls = arg;
+
+	if (calls->n < CALLS_MAX)
+		cmek_call_note_make(call, &calls->notes[calls->n++]);
+}
 
 static int send_whole(int sock, const void *data, size_t len)
 {
@@ -187,38 +205,6 @@ static int rewrap_key(const uint8_t *volume, struct cmek_slot *slot, const struc
 	return 0;
 }
 
-/* The connections of the session; NULL: this slot's service has none (local), or there is no session. */
-static struct cmek_http *http_of(const struct cmek_slot *slot, const struct cmek_kms_options *opts)
-{
-	struct cmek_http *http = NULL;
-
-	if (!slot->provider || strcmp(slot->provider, "local") == 0 || !opts->session)
-		return NULL;
-	return cmek_kms_session_http(opts->session, &http, NULL) == 0 ? http : NULL;
-}
-
-/* What the service called the last request it answered since forget_requests(): for whoever compares its records. */
-static void find_request_id(const struct cmek_slot *slot, const struct cmek_kms_options *opts, struct answer *answer)
-{
-	struct cmek_http *http = http_of(slot, opts);
-	const struct cmek_kms_receipt *receipts;
-	size_t n = 0;
-
-	if (!http)
-		return;
-	receipts = cmek_http_receipts(http, &n);
-	if (n > 0)
-		(void)snprintf(answer->request_id, sizeof(answer->request_id), "%s", receipts[n - 1].request_id);
-}
-
-static void forget_requests(const struct cmek_slot *slot, const struct cmek_kms_options *opts)
-{
-	struct cmek_http *http = http_of(slot, opts);
-
-	if (http)
-		cmek_http_begin(http, 0); /* each call of the service begins anew, with its own deadline */
-}
-
 /* request: len bytes as received. *ret_renewed: answer->renewed_len bytes, malloced, if that is not 0. */
 static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_options *opts,
 			   struct cmek_kms_session **session, struct answer *answer, char **ret_renewed)
@@ -232,8 +218,6 @@ static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_o
 	}
 	make_session(opts, session);
 	answer->rc = cmek_slot_decode(request + REQUEST_HEAD, len - REQUEST_HEAD, &slot, &answer->error);
-	if (answer->rc == 0)
-		forget_requests(&slot, opts);
 	if (answer->rc == 0 && (request[0] == ASK_UNWRAP || request[0] == ASK_RENEW))
 		answer->rc = unwrap_key(request + 1, &slot, opts, answer, request[0] == ASK_RENEW ? ret_renewed : NULL,
 					&answer->error);
@@ -243,8 +227,22 @@ static void answer_request(const uint8_t *request, size_t len, struct cmek_kms_o
 		answer->rc = describe_key(&slot, opts, &answer->key, &answer->error);
 	else if (answer->rc == 0)
 		answer->rc = cmek_error_set(&answer->error, CMEK_E_BAD_FORMAT, EINVAL, "an unknown request");
-	find_request_id(&slot, opts, answer);
 	cmek_slot_done(&slot);
+}
+
+/* The answer, and what it announces. */
+static int send_answer(int sock, struct answer *answer, const struct calls *calls, const char *renewed)
+{
+	unsigned i;
+	int rc;
+
+	answer->n_calls = calls->n;
+	rc = send_whole(sock, answer, sizeof(*answer));
+	for (i = 0; rc == 0 && i < calls->n; i++)
+		rc = send_whole(sock, &calls->notes[i], sizeof(calls->notes[i]));
+	if (rc == 0 && renewed)
+		rc = send_whole(sock, renewed, answer->renewed_len);
+	return rc;
 }
 
 int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answered)(void *arg), void *arg)
@@ -253,13 +251,16 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 	struct cmek_kms_options mine = *opts;
 	struct cmek_secret *room = NULL;
 	uint8_t *request = malloc(REQUEST_MAX);
+	struct calls *calls = malloc(sizeof(*calls));
 	struct answer *answer;
 	char *renewed = NULL;
 	ssize_t n;
 	int rc = -ENOMEM, opened;
 
-	if (!request)
+	if (!request || !calls)
 		goto out;
+	mine.called = note_call;
+	mine.called_arg = calls;
 	for (;;) {
 		n = receive_whole(sock, request, REQUEST_MAX);
 		rc = (int)n;
@@ -270,11 +271,10 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 		if (rc != 0)
 			break;
 		answer = (struct answer *)cmek_secret_fill(room, CMEK_KEY_TEXT);
+		calls->n = 0;
 		answer_request(request, (size_t)n, &mine, &session, answer, &renewed);
 		opened = answer->rc == 0 && request[0] != ASK_DESCRIBE;
-		rc = send_whole(sock, answer, sizeof(*answer));
-		if (rc == 0 && renewed)
-			rc = send_whole(sock, renewed, answer->renewed_len);
+		rc = send_answer(sock, answer, calls, renewed);
 		free(renewed);
 		renewed = NULL;
 		cmek_secret_free(room);
@@ -289,9 +289,39 @@ int cmek_agent_serve(int sock, const struct cmek_kms_options *opts, void (*answe
 	}
 out:
 	cmek_kms_session_free(session);
+	free(calls);
 	free(request);
 	cmek_secret_free(room);
 	return rc;
+}
+
+static int cut_short(struct cmek_error *err)
+{
+	return cmek_error_set(err, CMEK_E_SYSTEM, EPIPE, "the KMS agent ended without an answer");
+}
+
+static void tell(struct cmek_agent_link *link, int call, const struct cmek_slot *slot, const struct cmek_call_note *note)
+{
+	const struct cmek_agent_call told = { call, slot, note };
+
+	link->n_told++;
+	if (link->called)
+		link->called(link->arg, &told);
+}
+
+/* The notes that were announced. What is none is passed over; a message that does not come breaks the connection. */
+static int take_calls(struct cmek_agent_link *link, int call, const struct cmek_slot *slot, uint32_t n,
+		      struct cmek_error *err)
+{
+	struct cmek_call_note note;
+
+	for (; n > 0; n--) {
+		if (receive_whole(link->sock, &note, sizeof(note)) != (ssize_t)sizeof(note))
+			return cut_short(err);
+		if (cmek_call_note_check(&note))
+			tell(link, call, slot, &note);
+	}
+	return 0;
 }
 
 static int ask(struct cmek_agent_link *link, uint8_t what, const uint8_t volume[UUID_LEN], const struct cmek_slot *slot,
@@ -303,7 +333,7 @@ static int ask(struct cmek_agent_link *link, uint8_t what, const uint8_t volume[
 	ssize_t n;
 	int rc = cmek_slot_encode(slot, &text, &len, err);
 
-	link->request_id[0] = '\0';
+	link->n_told = 0;
 	if (rc != 0)
 		return rc;
 	if (len > CMEK_SLOT_ENCODED_MAX)
@@ -323,12 +353,10 @@ static int ask(struct cmek_agent_link *link, uint8_t what, const uint8_t volume[
 	}
 	if (rc == 0) {
 		n = receive_whole(link->sock, answer, sizeof(*answer));
-		if (n != (ssize_t)sizeof(*answer))
-			rc = cmek_error_set(err, CMEK_E_SYSTEM, EPIPE, "the KMS agent ended without an answer");
-		else
-			(void)snprintf(link->request_id, sizeof(link->request_id), "%.*s",
-				       (int)sizeof(answer->request_id) - 1, answer->request_id);
+		rc = n == (ssize_t)sizeof(*answer) && answer->n_calls <= CALLS_MAX ? 0 : cut_short(err);
 	}
+	if (rc == 0)
+		rc = take_calls(link, call_of[what], slot, answer->n_calls, err);
 	free(request);
 	free(text);
 	return rc;
@@ -356,7 +384,7 @@ static int take_renewed(const struct cmek_agent_link *link, size_t len, struct c
 	if (!text)
 		rc = cmek_error_sys(err, ENOMEM, "asking the KMS agent");
 	else if (n != (ssize_t)len)
-		rc = cmek_error_set(err, CMEK_E_SYSTEM, EPIPE, "the KMS agent ended without an answer");
+		rc = cut_short(err);
 	else
 		(void)cmek_slot_decode(text, len, renewed, NULL);
 	free(text);
@@ -380,17 +408,23 @@ const char *cmek_agent_call_name(int call)
 }
 
 /* One question more. err: its own, so that a kind in it is of this question. */
-static void count(const struct cmek_agent_link *link, int call, const struct cmek_slot *slot, uint64_t start_ns, int rc,
+static void count(struct cmek_agent_link *link, int call, const struct cmek_slot *slot, uint64_t start_ns, int rc,
 		  const struct cmek_error *err)
 {
 	static const struct cmek_error none = CMEK_ERROR_INIT;
 	uint64_t took_ns = now_ns() - start_ns;
-	const struct cmek_agent_call told = { call, cmek_agent_call_name(call), slot, rc == 0 ? &none : err, took_ns / 1000000,
-					      link->request_id };
 	enum cmek_kind kind = rc == 0 ? CMEK_E_NONE : err->kind;
 
-	if (link->called)
-		link->called(link->arg, &told);
+	if (link->n_told == 0) {
+		const struct cmek_kms_call asked = { .operation = cmek_agent_call_name(call), .provider = slot->provider,
+						     .version = slot->version, .failure = rc == 0 ? &none : err,
+						     .took_ms = took_ns / 1000000 };
+		struct cmek_call_note note;
+
+		cmek_call_note_make(&asked, &note);
+		if (cmek_call_note_check(&note))
+			tell(link, call, slot, &note);
+	}
 	if (!link->counts)
 		return;
 	/* The agent has the network: what it says is not an index yet. */

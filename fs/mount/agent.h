@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/err.h"
+#include "fs/mount/call_note.h"
 #include "fs/volume/keyslot.h"
 #include "kms/kms.h"
 
@@ -39,14 +40,14 @@ struct cmek_agent_counts {
 
 const char *cmek_agent_call_name(int call); /* "unwrap", "describe", "rewrap" */
 
-/* A question that was answered, or not; what: a constant. Everything is borrowed. */
+/*
+ * What the agent asked a key service for the sake of a question, of which there may be several; or the question itself where
+ * it did not come so far. Everything is borrowed.
+ */
 struct cmek_agent_call {
-	int call;                     /* CMEK_AGENT_UNWRAP, ... */
-	const char *what;             /* "unwrap", ... */
+	int call; /* the question: CMEK_AGENT_UNWRAP, ... */
 	const struct cmek_slot *slot;
-	const struct cmek_error *failure; /* not set: it went well */
-	uint64_t took_ms;
-	const char *request_id;       /* the service's, of its last answer; "" = it gave none */
+	const struct cmek_call_note *note;
 };
 
 /* The asking end: an unwrapper over the socket, valid as long as link is. One thread at a time. */
@@ -60,7 +61,7 @@ struct cmek_agent_link {
 	struct cmek_agent_counts *counts; /* borrowed; NULL: nobody counts */
 	void (*called)(void *arg, const struct cmek_agent_call *call); /* of each; NULL: nobody wants to know */
 	void *arg;
-	char request_id[96]; /* of the last answer */
+	unsigned n_told; /* calls of the last question */
 };
 struct cmek_unwrapper cmek_agent_unwrapper(struct cmek_agent_link *link);
 /*

@@ -60,7 +60,7 @@ void cmek_auditor_tell(int sock, const struct cmek_mount_event *event)
 static bool check(struct cmek_mount_event *event, size_t len)
 {
 	if (len != sizeof(*event) || event->type < CMEK_EVENT_MOUNT || event->type >= CMEK_EVENT_TYPES ||
-	    event->failure >= CMEK_E_KIND_MAX)
+	    event->failure >= CMEK_E_KIND_MAX || !cmek_call_note_check(&event->call))
 		return false;
 	event->label[sizeof(event->label) - 1] = '\0';
 	event->key[sizeof(event->key) - 1] = '\0';
@@ -69,8 +69,6 @@ static bool check(struct cmek_mount_event *event, size_t len)
 	event->state[sizeof(event->state) - 1] = '\0';
 	event->reason[sizeof(event->reason) - 1] = '\0';
 	event->stored[sizeof(event->stored) - 1] = '\0';
-	event->operation[sizeof(event->operation) - 1] = '\0';
-	event->request_id[sizeof(event->request_id) - 1] = '\0';
 	return true;
 }
 
@@ -79,34 +77,37 @@ static void write_event(const struct cmek_mount_event *told, const struct cmek_m
 	static const uint8_t no_volume[16];
 	static struct cmek_log_limit limit;
 	struct cmek_error failure = CMEK_ERROR_INIT, err = CMEK_ERROR_INIT;
-	struct cmek_audit_event event = {
-		.name = event_names[told->type],
-		.program = PROGRAM,
-		.volume = memcmp(told->volume, no_volume, sizeof(no_volume)) != 0 ? told->volume : NULL,
-		.label = told->label,
-		.store = opts->store,
-		.key = told->key,
-		.version = told->version,
-		.slot = told->slot,
-		.dek = told->dek > 0 ? told->dek : 0,
-		.was = told->was,
-		.state = told->state,
-		.reason = told->reason,
-		.stored = told->stored,
-		.inode = told->inode,
-		.offset = told->offset != UINT64_MAX ? &told->offset : NULL,
-		.left_out = told->left_out,
-		.operation = told->operation,
-		.request_id = told->request_id,
-		.took_ms = told->type == CMEK_EVENT_KMS_CALL ? &told->took_ms : NULL,
-		.pid = getppid(),
-		.failure = &failure,
-	};
+	struct cmek_audit_event event = CMEK_AUDIT_EVENT_INIT;
+	struct cmek_kms_call call;
 
+	if (told->type == CMEK_EVENT_KMS_CALL) {
+		call = cmek_call_note_read(&told->call, &failure);
+		call.version = told->version;
+		cmek_audit_kms_call(&call, &event);
+	} else {
+		if (told->failure != CMEK_E_NONE)
+			(void)cmek_error_set(&failure, (enum cmek_kind)told->failure, EIO, "of the mount");
+		event.version = told->version;
+		event.failure = &failure;
+	}
+	event.name = event_names[told->type];
+	event.program = PROGRAM;
+	event.volume = memcmp(told->volume, no_volume, sizeof(no_volume)) != 0 ? told->volume : NULL;
+	event.label = told->label;
+	event.store = opts->store;
+	event.key = told->key;
+	event.slot = told->slot;
+	event.dek = told->dek > 0 ? told->dek : 0;
+	event.was = told->was;
+	event.state = told->state;
+	event.reason = told->reason;
+	event.stored = told->stored;
+	event.inode = told->inode;
+	event.offset = told->offset != UINT64_MAX ? &told->offset : NULL;
+	event.left_out = told->left_out;
+	event.pid = getppid();
 	if (told->type == CMEK_EVENT_MOUNT || told->type == CMEK_EVENT_UNMOUNT)
 		event.mount_point = opts->mountpoint;
-	if (told->failure != CMEK_E_NONE)
-		(void)cmek_error_set(&failure, (enum cmek_kind)told->failure, EIO, "of the mount");
 	if (cmek_audit_write(opts->config_path, &event, &err) != 0)
 		cmek_log_limited(&limit, CMEK_LOG_WARNING, "not in the audit log: %s: %s", event.name, err.text);
 }

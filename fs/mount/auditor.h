@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "fs/mount/call_note.h"
 #include "fs/mount/opts.h"
 #include "fs/volume/slot.h"
 #include "fs/volume/volhdr.h"
@@ -29,7 +30,7 @@ enum cmek_mount_event_type {
 	CMEK_EVENT_DEK_RETIRE, /* a data key (dek); reason: what was proved */
 	CMEK_EVENT_DEK_DESTROY,
 	CMEK_EVENT_VERSION_STATE, /* the version that a slot needs is no longer enabled */
-	CMEK_EVENT_KMS_CALL,    /* of the agent: operation, slot, key, version, took_ms, request_id */
+	CMEK_EVENT_KMS_CALL,    /* of the agent: slot, key, call */
 	CMEK_EVENT_UNAUTHENTIC, /* stored bytes that fail authentication */
 	CMEK_EVENT_TYPES,
 };
@@ -51,10 +52,8 @@ struct cmek_mount_event {
 	char stored[1024];   /* path below the store, as it is there */
 	uint64_t inode;      /* of the store's file */
 	uint64_t offset;     /* in the plain file; UINT64_MAX = it is not about data */
-	char operation[16];  /* of KMS_CALL: "unwrap", "describe", "rewrap" */
-	char request_id[96];
-	uint64_t took_ms;
 	uint64_t left_out;   /* events like this one that were not told since the last */
+	struct cmek_call_note call; /* of KMS_CALL */
 };
 #define CMEK_MOUNT_EVENT_INIT { .slot = -1, .offset = UINT64_MAX }
 

@@ -58,14 +58,12 @@ static void tell_call(const struct daemon *d, const struct cmek_agent_call *call
 
 	cmek_event_init(d, CMEK_EVENT_KMS_CALL, &event);
 	event.slot = (int32_t)call->slot->id;
-	event.took_ms = call->took_ms;
+	event.call = *call->note;
+	event.failure = call->note->failure;
 	event.left_out = left_out;
-	if (cmek_error_is_set(call->failure))
-		event.failure = call->failure->kind;
-	(void)snprintf(event.operation, sizeof(event.operation), "%s", call->what);
-	(void)snprintf(event.request_id, sizeof(event.request_id), "%s", call->request_id);
 	(void)snprintf(event.key, sizeof(event.key), "%s", call->slot->resolved);
-	(void)snprintf(event.version, sizeof(event.version), "%s", call->slot->version);
+	(void)snprintf(event.version, sizeof(event.version), "%s",
+		       *call->note->version ? call->note->version : call->slot->version);
 	cmek_auditor_tell(d->audit, &event);
 }
 
@@ -76,7 +74,7 @@ void cmek_event_kms_call(void *arg, const struct cmek_agent_call *call)
 
 void cmek_event_watch_call(void *arg, const struct cmek_agent_call *call)
 {
-	enum cmek_kind outcome = cmek_error_is_set(call->failure) ? call->failure->kind : CMEK_E_NONE;
+	enum cmek_kind outcome = (enum cmek_kind)call->note->failure;
 	struct daemon *d = arg;
 	struct watch_call *last;
 	int64_t now = now_s();

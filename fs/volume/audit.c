@@ -139,12 +139,45 @@ static void add_mount(json_t *json, const struct cmek_audit_event *event)
 	add_text(json, "stored", event->stored);
 	if (event->offset)
 		(void)json_object_set_new(json, "offset", json_integer((json_int_t)*event->offset));
-	add_text(json, "operation", event->operation);
-	add_text(json, "request_id", event->request_id);
-	if (event->took_ms)
-		(void)json_object_set_new(json, "duration_ms", json_integer((json_int_t)*event->took_ms));
 	if (event->left_out > 0)
 		(void)json_object_set_new(json, "left_out", json_integer((json_int_t)event->left_out));
+}
+
+static void add_call(json_t *json, const struct cmek_audit_event *event)
+{
+	json_t *list, *request;
+	size_t i;
+
+	add_text(json, "provider", event->provider);
+	add_text(json, "operation", event->operation);
+	if (event->took_ms)
+		(void)json_object_set_new(json, "duration_ms", json_integer((json_int_t)*event->took_ms));
+	add_text(json, "request_id", event->request_id);
+	if (event->n_requests == 0)
+		return;
+	list = json_array();
+	for (i = 0; i < event->n_requests; i++) {
+		request = json_object();
+		add_text(request, "what", event->requests[i].what);
+		(void)json_object_set_new(request, "status", json_integer(event->requests[i].status));
+		add_text(request, "request_id", event->requests[i].request_id);
+		(void)json_array_append_new(list, request);
+	}
+	(void)json_object_set_new(json, "requests", list);
+	if (event->n_requests_left_out > 0)
+		(void)json_object_set_new(json, "requests_left_out", json_integer((json_int_t)event->n_requests_left_out));
+}
+
+void cmek_audit_kms_call(const struct cmek_kms_call *call, struct cmek_audit_event *ret_event)
+{
+	*ret_event = (struct cmek_audit_event){
+		.name = "kms.call", .volume = call->volume, .key = call->key, .version = call->version,
+		.purpose = call->purpose, .slot = -1, .provider = call->provider, .operation = call->operation,
+		.requests = call->requests, .n_requests = call->n_requests, .n_requests_left_out = call->n_left_out,
+		.took_ms = &call->took_ms, .failure = call->failure,
+	};
+	if (call->n_requests > 0)
+		ret_event->request_id = call->requests[call->n_requests - 1].request_id;
 }
 
 static json_t *event_json(const struct cmek_audit_event *event)
@@ -174,6 +207,7 @@ static json_t *event_json(const struct cmek_audit_event *event)
 		(void)json_object_set_new(json, "dek", json_integer(event->dek));
 	add_text(json, "file", event->file);
 	add_mount(json, event);
+	add_call(json, event);
 	add_text(json, "program", event->program);
 	(void)json_object_set_new(json, "uid", json_integer((json_int_t)getuid()));
 	(void)json_object_set_new(json, "pid", json_integer((json_int_t)(event->pid ? event->pid : getpid())));
@@ -221,8 +255,8 @@ static bool read_line(const char *line, size_t len, uint64_t *ret_number, char r
 
 /* ---- FILE.chain ---- */
 
-/* Opens FILE.chain and locks it (LOCK_EX or LOCK_SH). */
-static int lock_chain(const char *path, int flags, int how, int *ret_fd, struct cmek_error *err)
+/* Opens FILE.chain and locks it (LOCK_EX or LOCK_SH), which may take so long. */
+static int lock_chain(const char *path, int flags, int how, unsigned deadline_ms, int *ret_fd, struct cmek_error *err)
 {
 	const struct timespec tick = { 0, LOCK_TICK_MS * 1000000L };
 	unsigned waited_ms = 0;
@@ -237,9 +271,10 @@ static int lock_chain(const char *path, int flags, int how, int *ret_fd, struct 
 	while (rc == 0 && flock(fd, how | LOCK_NB) != 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			rc = cmek_error_sys(err, errno, "locking %s", name);
-		else if (waited_ms >= LOCK_DEADLINE_MS)
+		else if (waited_ms >= deadline_ms)
 			rc = cmek_error_set(err, CMEK_E_BUSY, EBUSY, "%s is locked by another program", name);
-		(void)nanosleep(&tick, NULL); /* sooner is fine */
+		else
+			(void)nanosleep(&tick, NULL); /* sooner is fine */
 		waited_ms += LOCK_TICK_MS;
 	}
 	free(name);
@@ -365,12 +400,13 @@ static int append(int fd, uint64_t end, char *line)
 }
 
 /* Directories of a log in its usual place are made. */
-static int open_log(const char *path, bool make_dir, int *ret_chain_fd, int *ret_fd, struct cmek_error *err)
+static int open_log(const char *path, bool make_dir, unsigned deadline_ms, int *ret_chain_fd, int *ret_fd,
+		    struct cmek_error *err)
 {
 	int rc = make_dir ? cmek_local_file_make_dir(path, err) : 0;
 
 	if (rc == 0)
-		rc = lock_chain(path, O_RDWR | O_CREAT, LOCK_EX, ret_chain_fd, err);
+		rc = lock_chain(path, O_RDWR | O_CREAT, LOCK_EX, deadline_ms, ret_chain_fd, err);
 	if (rc != 0)
 		return rc;
 	*ret_fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
@@ -398,7 +434,7 @@ int cmek_audit_write(const char *config_path, const struct cmek_audit_event *eve
 
 	rc = find_path(config_path, &path, &is_default, err);
 	if (rc == 0)
-		rc = open_log(path, is_default, &chain_fd, &fd, err);
+		rc = open_log(path, is_default, event->at_once ? 0 : LOCK_DEADLINE_MS, &chain_fd, &fd, err);
 	if (rc == 0) {
 		rc = find_end(fd, chain_fd, &at, &end);
 		if (rc != 0)
@@ -488,7 +524,7 @@ int cmek_audit_verify(const char *path, struct cmek_audit_chain *chain, struct c
 	FILE *f = NULL;
 	ssize_t n;
 
-	rc = lock_chain(path, O_RDONLY, LOCK_SH, &chain_fd, err);
+	rc = lock_chain(path, O_RDONLY, LOCK_SH, LOCK_DEADLINE_MS, &chain_fd, err);
 	if (rc == -ENOENT) {
 		cmek_error_clear(err);
 		rc = 0;

@@ -2,11 +2,13 @@
 #ifndef CMEK_VOLUME_AUDIT_H
 #define CMEK_VOLUME_AUDIT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "base/text.h"
+#include "kms/kms.h"
 
 /*
  * The audit log of this host: who did what to which volume and key, and how it ended. One event a line, JSON; each line
@@ -37,14 +39,21 @@ struct cmek_audit_event {
 	uint64_t inode;         /* of that; 0 = none */
 	const uint64_t *offset; /* in the plain file */
 	uint64_t left_out;      /* events like this one that were not written */
-	const char *operation;  /* of a call of a key service, and: */
-	const char *request_id; /* the service's name for it */
+	const char *provider;   /* of a call of a key service; this and: */
+	const char *operation;
+	const char *request_id; /* the service's name for its last answer */
+	const struct cmek_kms_receipt *requests; /* all answers, the last one among them */
+	size_t n_requests;
+	uint64_t n_requests_left_out; /* before those */
 	const uint64_t *took_ms;
 	int64_t pid;            /* 0 = this process */
+	bool at_once;           /* does not wait for others who write */
 	const struct cmek_error *failure; /* NULL or not set: it was done. Its kind is told, not its text */
 };
 /* An event about nothing. */
 #define CMEK_AUDIT_EVENT_INIT { .slot = -1 }
+/* That of a call of a key service, "kms.call", to be added to. It borrows all from call. */
+void cmek_audit_kms_call(const struct cmek_kms_call *call, struct cmek_audit_event *ret_event);
 
 /*
  * Adds the event, durably, and tells syslog (LOG_AUTHPRIV) the same line; the system log gets it also when the file can't

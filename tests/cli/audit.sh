@@ -8,7 +8,8 @@ export CMEKFS_VOLUMES CMEKFS_LOCAL_KEYSTORE CMEKFS_AUDIT_LOG
 
 events()
 {
-	sed -n 's/^{"time":"[^"]*","event":"\([^"]*\)","outcome":"\([^"]*\)".*/\1 \2/p' audit.log
+	sed -n -e '/"operation"/s/^{"time":"[^"]*","event":"\([^"]*\)","outcome":"\([^"]*\)".*"operation":"\([^"]*\)".*/  \1 \3 \2/p' \
+		-e 's/^{"time":"[^"]*","event":"\([^"]*\)","outcome":"\([^"]*\)".*/\1 \2/p' audit.log
 }
 
 t cmekctl audit verify

@@ -32,6 +32,7 @@ import urllib.parse
 # Modules with a class Service, asked in this order whether a request is theirs.
 SERVICES = ["aws", "gcp", "ibm"]
 BODY_MAX = 1 << 20
+REQUEST_IDS = ("x-amzn-requestid", "correlation-id")  # Google Cloud gives none
 
 
 class Request:
@@ -174,8 +175,9 @@ class Emulator:
     def handle(self, request, service):
         with self.lock:
             answer = service.handle(request)
+            ids = [value for name, value in answer.headers.items() if name.lower() in REQUEST_IDS]
             self.log.append({"service": request.service, "operation": request.operation, "status": answer.status,
-                             "who": getattr(request, "who", None)})
+                             "who": getattr(request, "who", None), "request_id": ids[0] if ids else None})
         return answer
 
     def control(self, request):

@@ -74,6 +74,8 @@ told 1 '.event == "volume.locked" and .reason == "key watch: disabled"'
 told 1 '.event == "volume.unlocked" and .outcome == "success"'
 "$CTL" key schedule-deletion --days 3 local:test
 told 1 '.event == "volume.read-only" and .reason == "key watch: pending-deletion"'
+# Which leaves it disabled until it is enabled: however long that takes, it locks nothing now.
+"$CTL" watch "$mnt" on_disabled=read-only >/dev/null
 "$CTL" key cancel-deletion local:test
 "$CTL" key enable local:test
 told 1 '.event == "volume.read-write"'

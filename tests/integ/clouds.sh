@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# One volume with keys of several services: any of them opens it, in their order, and who was denied first is told.
+# One volume with keys of several services: what is asked of them is in the audit log; any of them opens it, in their order, and
+# who was denied first is told.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=../emulator/lib.sh
@@ -8,11 +9,75 @@
 need_cmekfs
 need_root
 need_fuse
+need jq
 
 emulator_start
 aws_env
 gcp_env
 ibm_env
+
+say "what key services were asked: in the audit log as in theirs"
+audit_log=$CMEKFS_AUDIT_LOG
+export CMEKFS_AUDIT_LOG=$T/keys/calls.log
+store=$SHM/calls mnt=$T/mnt
+aws=aws-kms://alias/calls gcp=gcp-kms://projects/p1/locations/europe-west3/keyRings/r1/cryptoKeys/calls
+crn=$(emulate ibm '{"key": {"instance": "8e19aaff-df40-4623-bef2-86cb19a9d8bd", "account": "0123456789abcdef", "region": "eu-de"}}' |
+	sed 's/.*"crn": "\([^"]*\)".*/\1/')
+"$CTL" -q key create $aws
+"$CTL" -q key create $gcp
+"$MKFS" -q --key $gcp --key "$crn" --key local:calls --key $aws "$store"
+# by PROGRAM FILTER N: so many calls of its.
+by() {
+	[ "$(jq -c "select(.event == \"kms.call\" and .program == \"$1\" and $2)" "$CMEKFS_AUDIT_LOG" | wc -l)" -eq "$3" ] ||
+		fail "not $3 of $1, $2: $(cat "$CMEKFS_AUDIT_LOG")"
+}
+for provider in aws gcp ibm; do
+	by mkfs.cmekfs ".provider == \"$provider\" and .operation == \"wrap\" and .outcome == \"success\"" 2 # one to try the key
+done
+by mkfs.cmekfs '.operation == "create" and .key == "local:calls"' 1
+for key in $aws $gcp "$crn" local:calls; do
+	"$CTL" -q key rotate "$key"
+done
+"$CTL" -q rewrap --force "$store" >/dev/null
+by "cmekctl rewrap" '.operation == "rewrap" and (.provider == "aws" or .provider == "ibm")' 2
+by "cmekctl rewrap" '.operation == "rewrap"' 2
+by "cmekctl rewrap" '.operation == "wrap" and (.provider == "gcp" or .provider == "local") and .version == "2"' 2
+say "a service that answers once more is asked once, in two requests"
+fault '{"kind": "throttle", "service": "gcp", "operation": "decrypt", "count": 1}'
+"$CTL" -q rotate "$store"
+by "cmekctl rotate" '.operation == "unwrap" and .requests[-2].status == 429 and .requests[-1].status == 200' 1
+say "a mount that makes a fresh blob"
+"$CTL" -q key rotate $gcp
+mkdir -p "$mnt"
+start "$store" "$mnt" -o nowatch
+stop "$store" "$mnt"
+wait_for 60 grep -q '"event":"volume.unmount"' "$CMEKFS_AUDIT_LOG" || fail "not told: $(cat "$CMEKFS_AUDIT_LOG")"
+by cmekfs '.operation == "unwrap" and .slot == 0 and .provider == "gcp" and .version == "2"' 1
+by cmekfs '.operation == "wrap" and .slot == 0 and .provider == "gcp" and .version == "3"' 1
+by cmekfs '.operation == "unwrap" and .slot == 0 and .provider == "gcp" and .version == "3"' 1
+by cmekfs true 3
+say "the other verbs, and refusals"
+"$CTL" -q status "$store" >/dev/null
+"$CTL" -q slot test $aws
+"$CTL" -q key disable $gcp
+expect_code $KEY_DISABLED "$CTL" -q header backup --unlock-slot 0 "$store" "$T/calls.backup"
+by "cmekctl header backup" '.operation == "unwrap" and .outcome == "failure" and .error == "key-disabled" and .volume != null' 1
+"$CTL" -q key enable $gcp
+"$FSCK" -q "$store"
+by fsck.cmekfs '.operation == "unwrap" and .outcome == "success"' 1
+"$CTL" -q key registrations "$crn" >/dev/null
+"$CTL" -q slot remove "$store" 2 >/dev/null
+expect_code $UNSUPPORTED "$CTL" -q key registrations $aws # which nobody is asked
+expect_code 0 "$CTL" -q shred --volume --kms --yes-destroy "$("$CTL" status --json "$store" | jq -r .uuid)" "$store"
+by "cmekctl shred" '.operation == "schedule-deletion" and .outcome == "success"' 3
+by "cmekctl shred" '.operation == "unwrap" and .outcome == "failure" and .error != "unreachable"' 3
+emulate log | "$HERE/audit_requests.py" "$CMEKFS_AUDIT_LOG" admin-secret ibm-admin-key "PRIVATE KEY" Bearer "$("$PYTHON" -c '
+import json, sys
+print(json.load(open(sys.argv[1]))["private_key"].splitlines()[1])' "$T/gcp-sa.json")" ||
+	fail "see above"
+expect_code 0 "$CTL" audit verify
+export CMEKFS_AUDIT_LOG=$audit_log
+
 store=$SHM/store mnt=$T/mnt log=$T/mnt.mount.log
 mkdir -p "$mnt"
 gcp=projects/p1/locations/europe-west3/keyRings/r1/cryptoKeys/db

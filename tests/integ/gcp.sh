@@ -90,7 +90,7 @@ grep -q "version 2 of the key of slot 0, which the header needs, is disabled" "$
 "$CTL" metrics "$mnt" | $PYTHON "$HERE/promtext.py" cmekfs_key_slot_version_at_risk slot=0 | grep -qx 1 || fail "no metric"
 risk='.event == "key.version-state" and .slot == 0 and .version == "2" and .state == "disabled"'
 jq -e -s "any($risk)" "$CMEKFS_AUDIT_LOG" >/dev/null || fail "no event"
-calls='.event == "kms.call" and .operation == "rewrap" and .outcome == "success" and .version == "1"'
+calls='.event == "kms.call" and .program == "cmekfs" and .operation == "wrap" and .outcome == "success" and .version == "2"'
 jq -e -s "any($calls)" "$CMEKFS_AUDIT_LOG" >/dev/null || fail "no call: $(jq -c 'select(.event == "kms.call")' "$CMEKFS_AUDIT_LOG")"
 stop "$SHM/turning" "$mnt"
 

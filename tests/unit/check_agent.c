@@ -94,6 +94,61 @@ static int ask(const uint8_t uuid[16], struct cmek_secret **ret_kek, struct cmek
 	return unwrapper.unwrap(unwrapper.arg, uuid, &f.slot, ret_kek, err);
 }
 
+/* What was told of calls: "unwrap 0 1, ...": operation, kind, version. */
+static char told_calls[1024];
+
+static void add_call(void *arg, const struct cmek_agent_call *call)
+{
+	size_t n = strlen(told_calls);
+
+	ck_assert_ptr_eq(arg, &f);
+	ck_assert_uint_eq(call->slot->id, 3);
+	ck_assert_str_eq(call->note->provider, "local");
+	snprintf(told_calls + n, sizeof(told_calls) - n, "%s%d %s %u %s", n ? ", " : "", call->call, call->note->operation,
+		 call->note->failure, call->note->version);
+}
+
+static void ck_told(const char *want)
+{
+	ck_assert_str_eq(told_calls, want);
+	told_calls[0] = '\0';
+}
+
+/* What the agent asked the key service comes with its answers. */
+START_TEST(tells_what_was_asked)
+{
+	struct cmek_agent_link link = { .sock = f.sock, .called = add_call, .arg = &f };
+	struct cmek_unwrapper unwrapper = cmek_agent_unwrapper(&link);
+	struct cmek_slot renewed = { 0 };
+	struct cmek_secret *kek = NULL;
+	struct cmek_agent_key key;
+	uint8_t other[16] = { 1 };
+	char want[64];
+	int ends[2];
+
+	ck_assert_int_eq(unwrapper.unwrap(unwrapper.arg, volume, &f.slot, &kek, NULL), 0);
+	cmek_secret_free(kek);
+	ck_told("0 unwrap 0 1");
+	ck_assert_int_eq(unwrapper.unwrap(unwrapper.arg, other, &f.slot, &kek, NULL), -EBADMSG);
+	snprintf(want, sizeof(want), "0 unwrap %d 1", CMEK_E_TAMPERED);
+	ck_told(want);
+	ck_assert_int_eq(cmek_kms_rotate(f.kms, NULL, NULL), 0);
+	ck_assert_int_eq(cmek_agent_describe(&link, volume, &f.slot, &key, NULL), 0);
+	ck_told("1 describe 0 ");
+	ck_assert_int_eq(cmek_agent_rewrap(&link, volume, &f.slot, &renewed, NULL), 0);
+	cmek_slot_done(&renewed);
+	ck_told("2 unwrap 0 1, 2 unwrap 0 1, 2 wrap 0 2, 2 unwrap 0 2");
+	/* An agent that says nothing: then the question itself is told. */
+	ck_assert_int_eq(cmek_message_pair(ends), 0);
+	close(ends[1]);
+	link.sock = ends[0];
+	ck_assert_int_eq(cmek_agent_rewrap(&link, volume, &f.slot, &renewed, NULL), -EPIPE);
+	snprintf(want, sizeof(want), "2 rewrap %d 1", CMEK_E_SYSTEM);
+	ck_told(want);
+	close(ends[0]);
+}
+END_TEST
+
 START_TEST(hands_over_the_key)
 {
 	char told[4];
@@ -250,6 +305,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, hands_over_the_key);
+	tcase_add_test(tc, tells_what_was_asked);
 	tcase_add_test(tc, tells_what_went_wrong);
 	tcase_add_loop_test(tc, survives_odd_requests, 0, UNIT_ROWS(odd_requests));
 	tcase_add_test(tc, rewraps);

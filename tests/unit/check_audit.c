@@ -3,7 +3,9 @@
 #include "config.h"
 
 #include <jansson.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "fs/volume/audit.h"
@@ -128,6 +130,62 @@ START_TEST(test_event)
 	ck_assert_ptr_null(json_object_get(json, "slot"));
 	ck_assert_ptr_null(strstr(text, "not to be told"));
 	json_decref(json);
+	expect_whole(1, 2);
+}
+END_TEST
+
+/* A call of a key service, with more requests than any has, whose ids are as long and odd as can be. */
+START_TEST(test_kms_call)
+{
+	static struct cmek_kms_receipt requests[64];
+	const struct cmek_kms_call call = { .operation = "describe", .provider = "aws", .key = "arn", .requests = requests,
+					    .n_requests = UNIT_ROWS(requests), .n_left_out = 7, .took_ms = 5 };
+	struct cmek_audit_event event;
+	json_t *json, *list;
+	size_t i;
+
+	for (i = 0; i < UNIT_ROWS(requests); i++) {
+		memset(requests[i].what, '"', sizeof(requests[i].what) - 1);
+		memset(requests[i].request_id, i == 63 ? 'r' : 1, sizeof(requests[i].request_id) - 1);
+		requests[i].status = 200;
+	}
+	cmek_audit_kms_call(&call, &event);
+	event.program = "check";
+	ck_assert_msg(cmek_audit_write(NULL, &event, &err) == 0, "%s", err.text);
+	json = json_loads(slurp(path), JSON_DISABLE_EOF_CHECK, NULL);
+	ck_assert_str_eq(json_string_value(json_object_get(json, "event")), "kms.call");
+	ck_assert_str_eq(json_string_value(json_object_get(json, "outcome")), "success");
+	ck_assert_str_eq(json_string_value(json_object_get(json, "operation")), "describe");
+	ck_assert_str_eq(json_string_value(json_object_get(json, "provider")), "aws");
+	ck_assert_str_eq(json_string_value(json_object_get(json, "request_id")), requests[63].request_id);
+	ck_assert_int_eq(json_integer_value(json_object_get(json, "duration_ms")), 5);
+	ck_assert_int_eq(json_integer_value(json_object_get(json, "requests_left_out")), 7);
+	ck_assert_ptr_null(json_object_get(json, "slot"));
+	list = json_object_get(json, "requests");
+	ck_assert_uint_eq(json_array_size(list), 64);
+	ck_assert_str_eq(json_string_value(json_object_get(json_array_get(list, 0), "what")), requests[0].what);
+	json_decref(json);
+	expect_whole(1, 1);
+}
+END_TEST
+
+/* Who does not want to wait for others does not. */
+START_TEST(test_at_once)
+{
+	struct cmek_audit_event event = CMEK_AUDIT_EVENT_INIT;
+	int fd;
+
+	write_some(1);
+	fd = open(chain_path, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+	event.name = "kms.call";
+	event.at_once = true;
+	ck_assert_int_eq(cmek_audit_write(NULL, &event, &err), -EBUSY);
+	ck_assert_int_eq(err.kind, CMEK_E_BUSY);
+	close(fd);
+	cmek_error_clear(&err);
+	ck_assert_int_eq(cmek_audit_write(NULL, &event, &err), 0);
 	expect_whole(1, 2);
 }
 END_TEST
@@ -330,6 +388,8 @@ static Suite *suite(void)
 	tcase_set_timeout(tc, 120); /* a slow disk, many fdatasync */
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_event);
+	tcase_add_test(tc, test_kms_call);
+	tcase_add_test(tc, test_at_once);
 	tcase_add_test(tc, test_rotation);
 	tcase_add_test(tc, test_crash);
 	tcase_add_loop_test(tc, test_tampering, 0, UNIT_ROWS(tamper_rows));

@@ -80,8 +80,6 @@ START_TEST(test_events)
 	event.left_out = 5;
 	strcpy(event.label, "db");
 	strcpy(event.stored, "a/b");
-	strcpy(event.operation, "unwrap");
-	strcpy(event.request_id, "r-1");
 	cmek_auditor_tell(ends[1], &event);
 	line = serve(CMEK_EVENT_TYPES);
 	ck_assert_str_eq(text(line, "event"), "data.unauthentic");
@@ -91,8 +89,7 @@ START_TEST(test_events)
 	ck_assert_str_eq(text(line, "label"), "db");
 	ck_assert_str_eq(text(line, "store"), "/srv/store");
 	ck_assert_str_eq(text(line, "stored"), "a/b");
-	ck_assert_str_eq(text(line, "operation"), "unwrap");
-	ck_assert_str_eq(text(line, "request_id"), "r-1");
+	ck_assert_ptr_null(json_object_get(line, "operation"));
 	ck_assert_ptr_null(json_object_get(line, "duration_ms"));
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "slot")), 3);
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "dek")), 7);
@@ -100,6 +97,52 @@ START_TEST(test_events)
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "left_out")), 5);
 	ck_assert(json_is_integer(json_object_get(line, "offset")));
 	ck_assert_int_eq(json_integer_value(json_object_get(line, "pid")), getppid());
+	json_decref(line);
+}
+END_TEST
+
+/* A call of a key service comes with all of its requests that there is room for. */
+START_TEST(test_call)
+{
+	struct cmek_mount_event event = CMEK_MOUNT_EVENT_INIT;
+	struct cmek_kms_receipt requests[CMEK_CALL_NOTE_REQUESTS + 2];
+	struct cmek_error failure = CMEK_ERROR_INIT;
+	const struct cmek_kms_call call = { .operation = "unwrap", .provider = "gcp", .version = "7", .failure = &failure,
+					    .took_ms = 12, .requests = requests, .n_requests = UNIT_ROWS(requests),
+					    .n_left_out = 1 };
+	const json_t *list;
+	json_t *line;
+	size_t i;
+
+	memset(requests, 0, sizeof(requests));
+	for (i = 0; i < UNIT_ROWS(requests); i++) {
+		snprintf(requests[i].what, sizeof(requests[i].what), "what %zu", i);
+		snprintf(requests[i].request_id, sizeof(requests[i].request_id), "id-%zu", i);
+		requests[i].status = 500;
+	}
+	(void)cmek_error_set(&failure, CMEK_E_DENIED, EACCES, "not to be told");
+	event.type = CMEK_EVENT_KMS_CALL;
+	event.slot = 2;
+	strcpy(event.key, "the key");
+	strcpy(event.version, "6");
+	cmek_call_note_make(&call, &event.call);
+	cmek_auditor_tell(ends[1], &event);
+	line = serve(1);
+	ck_assert_str_eq(text(line, "event"), "kms.call");
+	ck_assert_str_eq(text(line, "error"), "denied");
+	ck_assert_str_eq(text(line, "provider"), "gcp");
+	ck_assert_str_eq(text(line, "operation"), "unwrap");
+	ck_assert_str_eq(text(line, "key"), "the key");
+	ck_assert_str_eq(text(line, "version"), "6");
+	ck_assert_str_eq(text(line, "request_id"), "id-13");
+	ck_assert_int_eq(json_integer_value(json_object_get(line, "slot")), 2);
+	ck_assert_int_eq(json_integer_value(json_object_get(line, "duration_ms")), 12);
+	ck_assert_int_eq(json_integer_value(json_object_get(line, "requests_left_out")), 3);
+	list = json_object_get(line, "requests");
+	ck_assert_uint_eq(json_array_size(list), CMEK_CALL_NOTE_REQUESTS);
+	ck_assert_str_eq(text(json_array_get(list, 0), "request_id"), "id-2");
+	ck_assert_str_eq(text(json_array_get(list, 11), "what"), "what 13");
+	ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(list, 0), "status")), 500);
 	json_decref(line);
 }
 END_TEST
@@ -117,6 +160,12 @@ START_TEST(test_hostile)
 	ck_assert_int_gt(send(ends[1], &bad, sizeof(bad), 0), 0);
 	bad.type = CMEK_EVENT_LOCKED;
 	bad.failure = CMEK_E_KIND_MAX;
+	ck_assert_int_gt(send(ends[1], &bad, sizeof(bad), 0), 0);
+	bad.failure = 0;
+	bad.call.n_requests = CMEK_CALL_NOTE_REQUESTS + 1;
+	ck_assert_int_gt(send(ends[1], &bad, sizeof(bad), 0), 0);
+	bad.call.n_requests = 0;
+	bad.call.failure = CMEK_E_KIND_MAX;
 	ck_assert_int_gt(send(ends[1], &bad, sizeof(bad), 0), 0);
 	event.type = CMEK_EVENT_LOCKED;
 	ck_assert_int_gt(send(ends[1], &event, sizeof(event) - 1, 0), 0);
@@ -165,6 +214,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_events);
+	tcase_add_test(tc, test_call);
 	tcase_add_test(tc, test_hostile);
 	tcase_add_test(tc, test_full);
 	suite_add_tcase(s, tc);

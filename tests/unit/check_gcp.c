@@ -51,11 +51,34 @@ static void write_account(void)
 	json_decref(json);
 }
 
+/* What was told of operations: "unwrap(1 200 token, 1 200 decrypt) ": each request's id, status and what it was for. */
+static char told[1024];
+
+static void add_call(void *arg, const struct cmek_kms_call *call)
+{
+	size_t n = strlen(told), i;
+
+	(void)arg;
+	ck_assert_str_eq(call->provider, "gcp");
+	n += (size_t)snprintf(told + n, sizeof(told) - n, "%s %s(", call->operation, call->version);
+	for (i = 0; i < call->n_requests; i++)
+		n += (size_t)snprintf(told + n, sizeof(told) - n, "%s%s %ld %s", i ? ", " : "", call->requests[i].request_id,
+				      call->requests[i].status, strrchr(call->requests[i].what, ',') + 2);
+	snprintf(told + n, sizeof(told) - n, ") ");
+}
+
+static void ck_told(const char *want)
+{
+	ck_assert_str_eq(told, want);
+	told[0] = '\0';
+}
+
 static void open_as(const char *account)
 {
 	const struct cmek_kms_principal principal = { .service_account = account };
-	const struct cmek_kms_options opts = { .session = session };
+	const struct cmek_kms_options opts = { .session = session, .called = add_call };
 
+	told[0] = '\0';
 	cmek_kms_close(kms);
 	kms = NULL;
 	ck_assert_msg(cmek_kms_open("gcp-kms://" KEY, &principal, &opts, &kms, &err) == 0, "%s", err.text);
@@ -211,6 +234,31 @@ START_TEST(an_older_version_makes_a_fresh_blob)
 	ck_assert_int_eq(unwrap(&fresh), 0);
 	ck_assert_ptr_null(fresh.data);
 	ck_assert_uint_eq(fake.n_asked, 6);
+}
+END_TEST
+
+/* Each operation is told with the requests that it took, and no other one's. */
+START_TEST(operations_are_told)
+{
+	struct cmek_kms_blob blob = { 0 }, foreign = wrapped();
+	struct cmek_secret *key = NULL;
+
+	fake_says(&fake, 200, NULL, TOKEN("one"));
+	fake_says(&fake, 429, "x-request-id: a\n", FAULT("RESOURCE_EXHAUSTED", "quota"));
+	fake_says(&fake, 200, "x-request-id: b\n", DECRYPTED("false"));
+	fake_says(&fake, 200, "x-request-id: c\n", ENCRYPTED(GOOD_CRC));
+	ck_assert_int_eq(unwrap(&blob), 0);
+	cmek_kms_blob_done(&blob);
+	ck_told("unwrap 7( 200 token of a service account, a 429 decrypt, b 200 decrypt) wrap 7(c 200 encrypt) ");
+	fake_says(&fake, 200, "x-request-id: d\n", DECRYPTED("false"));
+	ck_assert_int_eq(unwrap(NULL), 0); /* who wants no fresh blob gets none */
+	ck_told("unwrap 7(d 200 decrypt) ");
+	foreign.resolved = (char *)"projects/p/locations/l/keyRings/r/cryptoKeys/other";
+	ck_assert_int_eq(cmek_kms_unwrap(kms, &ctx, &foreign, &key, NULL, NULL), -EBADMSG);
+	ck_told("unwrap 7() "); /* it was not sent */
+	fake_says(&fake, 0, NULL, NULL);
+	ck_assert_int_lt(unwrap(NULL), 0);
+	ck_told("unwrap 7() "); /* nor answered */
 }
 END_TEST
 
@@ -393,6 +441,7 @@ int main(void)
 	tcase_add_test(tc, a_refused_token_is_renewed_once);
 	tcase_add_test(tc, a_checksum_that_does_not_fit_is_tried_again);
 	tcase_add_test(tc, an_older_version_makes_a_fresh_blob);
+	tcase_add_test(tc, operations_are_told);
 	tcase_add_test(tc, another_keys_blob_is_not_sent);
 	tcase_add_loop_test(tc, faults, 0, UNIT_ROWS(fault_rows));
 	tcase_add_test(tc, a_state_that_is_not_told_is_asked_for);

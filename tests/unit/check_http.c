@@ -287,6 +287,11 @@ START_TEST(only_the_last_receipts_are_kept)
 	ck_assert_str_eq(receipts[0].request_id, "3");
 	snprintf(text, sizeof(text), "%d", CMEK_HTTP_RECEIPTS_MAX + 2);
 	ck_assert_str_eq(receipts[n - 1].request_id, text);
+	ck_assert_uint_eq(cmek_http_receipts_left_out(http), 3);
+	cmek_http_forget(http);
+	(void)cmek_http_receipts(http, &n);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_uint_eq(cmek_http_receipts_left_out(http), 0);
 }
 END_TEST
 

@@ -116,6 +116,71 @@ START_TEST(keys_and_blobs_are_checked)
 }
 END_TEST
 
+/* What was told of operations: "wrap ok 1, unwrap tampered 1, ..." with the version. */
+static void add_call(void *arg, const struct cmek_kms_call *call)
+{
+	char *all = arg;
+	size_t n = strlen(all);
+
+	ck_assert_str_eq(call->provider, "local");
+	ck_assert_str_eq(call->key, "local:db");
+	ck_assert_uint_eq(call->n_requests, 0);
+	if (call->volume)
+		ck_assert_str_eq(call->purpose, "data");
+	snprintf(all + n, 1024 - n, "%s%s %s %s", n ? ", " : "", call->operation,
+		 cmek_error_is_set(call->failure) ? cmek_kind_name(call->failure->kind) : "ok", call->version);
+}
+
+static void ck_told(char *all, const char *want)
+{
+	ck_assert_str_eq(all, want);
+	all[0] = '\0';
+}
+
+START_TEST(each_operation_is_told)
+{
+	char all[1024] = "";
+	const struct cmek_kms_options opts = { .called = add_call, .called_arg = all };
+	struct cmek_kms *kms = open_with("local:db", &opts);
+	struct cmek_kms_blob blob = { 0 }, fresh = { 0 };
+	struct cmek_secret *kek = new_kek(), *back = NULL;
+	struct cmek_kms_context bad = { .purpose = "Data" };
+	struct cmek_kms_registration *regs = NULL;
+	struct cmek_kms_info info = { 0 };
+	size_t n;
+
+	ck_assert_int_eq(cmek_kms_wrap(kms, &ctx, kek, &blob, NULL), -ENOKEY); /* told also to who ignores the error */
+	ck_told(all, "wrap not-found ");
+	ck_ok(cmek_kms_create(kms, NULL, &err));
+	ck_ok(cmek_kms_wrap(kms, &ctx, kek, &blob, &err));
+	ck_ok(cmek_kms_rotate(kms, NULL, &err));
+	ck_told(all, "create ok , wrap ok 1, rotate ok 2");
+	/* Two operations, as the service has them. */
+	ck_ok(cmek_kms_rewrap(kms, &ctx, &blob, &fresh, &err));
+	ck_told(all, "unwrap ok 1, wrap ok 2");
+	blob.data[blob.len - 1] ^= 1;
+	ck_fails(cmek_kms_unwrap(kms, &ctx, &blob, &back, NULL, &err), CMEK_E_TAMPERED);
+	ck_told(all, "unwrap tampered 1");
+	ck_ok(cmek_kms_describe(kms, &info, &err));
+	ck_ok(cmek_kms_disable(kms, &err));
+	ck_fails(cmek_kms_unwrap(kms, &ctx, &fresh, &back, NULL, &err), CMEK_E_KEY_DISABLED);
+	ck_ok(cmek_kms_enable(kms, &err));
+	ck_ok(cmek_kms_schedule_deletion(kms, 3, NULL, &err));
+	ck_ok(cmek_kms_cancel_deletion(kms, &err));
+	ck_told(all, "describe ok , disable ok , unwrap key-disabled 2, enable ok , schedule-deletion ok , cancel-deletion ok ");
+	/* Nobody was asked. */
+	ck_fails(cmek_kms_registrations(kms, &regs, &n, &err), CMEK_E_UNSUPPORTED);
+	ck_fails(cmek_kms_schedule_deletion(kms, 3000, NULL, &err), CMEK_E_USAGE);
+	ck_fails(cmek_kms_wrap(kms, &bad, kek, &blob, &err), CMEK_E_USAGE);
+	ck_told(all, "");
+	cmek_kms_info_done(&info);
+	cmek_kms_blob_done(&blob);
+	cmek_kms_blob_done(&fresh);
+	cmek_secret_free(kek);
+	cmek_kms_close(kms);
+}
+END_TEST
+
 START_TEST(errors_may_be_ignored)
 {
 	struct cmek_kms *kms = open_key("local:db"), *none = NULL;
@@ -153,6 +218,7 @@ int main(void)
 	tcase_add_test(tc, a_long_uri_is_refused);
 	tcase_add_loop_test(tc, purposes_are_checked, 0, UNIT_ROWS(bad_purposes));
 	tcase_add_test(tc, keys_and_blobs_are_checked);
+	tcase_add_test(tc, each_operation_is_told);
 	tcase_add_test(tc, errors_may_be_ignored);
 	tcase_add_test(tc, states_have_names);
 	suite_add_tcase(suite, tc);

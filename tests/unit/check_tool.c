@@ -114,6 +114,7 @@ static const struct cmek_tool_option options[] = {
 	{ 'b', "block-size", "BYTES", "size of a block" },
 	{ 256, "days", "N", "number of days" },
 	{ 257, "force", NULL, "go on" },
+	{ 258, "config", "FILE", "the configuration" },
 	{ 0, NULL, NULL, NULL },
 };
 static const struct cmek_tool_command command = {
@@ -136,6 +137,8 @@ static int show(int argc, char **argv)
 	}
 	for (int i = 0; i < args.argc; i++)
 		printf("[%s] ", args.argv[i]);
+	if (tool.config_path)
+		printf("config:%s ", tool.config_path);
 	printf("%s%s", tool.json ? "json " : "", tool.quiet ? "quiet " : "");
 	return cmek_tool_done(&tool);
 }
@@ -151,6 +154,7 @@ static const struct {
 	{ { "x", "-b5", "a" }, 0, "block-size=5 [a] " },
 	{ { "x", "a", "--block-size=5" }, 0, "block-size=5 [a] " },
 	{ { "x", "a", "--force", "--json", "-q" }, 0, "force= [a] json quiet " },
+	{ { "x", "--config", "/x", "a" }, 0, "config=/x [a] config:/x " },
 	{ { "x", "--", "-a" }, 0, "[-a] " },
 	{ { "x", "--days", "30", "a" }, 0, "days=30 [a] " },
 	{ { "x", "--days", "0", "a" }, 2, "prog: --days takes a number from 1 to 30, not '0'\n" },
