@@ -11,8 +11,8 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 build=$top/build
 demo=$build/quickstart
 log=$build/quickstart.log
-packages=(autoconf automake build-essential fuse3 libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libssl-dev
-	pkg-config)
+packages=(autoconf automake build-essential fuse3 libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libmicrohttpd-dev
+	libssl-dev pkg-config)
 current="start"
 
 trap '[ $? -eq 0 ] || printf "\nquickstart: failed: %s\n" "$current" >&2' EXIT

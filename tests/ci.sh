@@ -24,7 +24,7 @@ all_jobs=(style quickstart build_gcc build_clang asan tsan nonce distcheck reade
 
 packages=(
 	acl attr autoconf automake btrfs-progs build-essential check clang e2fsprogs fio fuse3 git jq libcap2-bin
-	libclang-rt-dev libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libssl-dev mandoc pkg-config
+	libclang-rt-dev libcurl4-openssl-dev libfuse3-dev libinih-dev libjansson-dev libmicrohttpd-dev libssl-dev mandoc pkg-config
 	postgresql procps python3 python3-botocore python3-cryptography python3-jsonschema rsync
 	shellcheck sqlite3 xfsprogs
 )
@@ -159,6 +159,7 @@ outsiders() {
 libraries_kept_in() {
 	finds_nothing outsiders 'openssl/' '^base/crypto(_pkey)?\.c:' &&
 		finds_nothing outsiders 'curl/' '^kms/http_curl\.c:' &&
+		finds_nothing outsiders 'microhttpd' '^tools/ctl_listen\.c:' &&
 		finds_nothing outsiders 'fuse' '^fs/mount/'
 }
 

@@ -1,394 +1,131 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * cmekctl metrics --listen: an HTTP server for one page, in one thread that waits for nobody in particular. What comes in is
- * bounded in bytes, in time and in number. It must not know what the page says, nor how requests are written.
+ * cmekctl metrics --listen: serves one page over HTTP, by libmicrohttpd. It must not know what the page says.
  */
 #include "config.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <microhttpd.h>
+
 #include "base/caps.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "tools/ctl.h"
 #include "tools/ctl_scrape.h"
-#include "tools/http_request.h"
 #include "tools/loopback.h"
 
-/* Connections at once. One more takes the place of the one that has been sending its request for the longest time. */
-#define CLIENTS_MAX 32
+/* Connections at once, each with a thread; more are hung up on, until one ends or has been silent for so long. */
+#define CLIENTS_MAX 64
+#define SILENCE_S 5u
 #define BACKLOG 64
-/* For a client to send its request, and to take the answer. */
-#define READ_MS 10000
-#define SEND_MS 10000
-/* After the answer a client may still be sending; if it were hung up on at once, it might lose the answer. */
-#define LINGER_MS 2000
-/* For all mounts together: well below the 10 s after which Prometheus gives up. */
-#define ROUND_MS 5000
-/* When no connection can be accepted (no descriptors), the next try is this much later. */
-#define RETRY_MS 200
+/* What a connection may take: its request, above all, and what libmicrohttpd notes of it. */
+#define CLIENT_BYTES ((size_t)16 << 10)
+/* For all mounts together. Who asks may wait for two rounds: less than the 10 s after which Prometheus gives up. */
+#define ROUND_MS 4000
 #define TEXT_TYPE "text/plain; charset=utf-8"
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
-enum state { FREE, READING, WAITING, SENDING, LINGERING };
-
-struct client {
-	enum state state;
-	int fd;
-	uint64_t deadline_ms; /* but while it waits for a round */
-	uint64_t round;       /* WAITING: the first one that began after its request */
-	bool head_only;
-	char head[CMEK_HTTP_HEAD_MAX];
-	size_t head_len;
-	char *answer;
-	size_t answer_len, sent;
-};
-
 struct server {
 	const struct cmek_tool *tool;
+	int listener;
+	struct MHD_Daemon *http;
+	pthread_mutex_t lock; /* the scrape and its text; held while a round runs */
 	struct cmek_scrape *scrape;
-	int listener, signals;
-	uint64_t accept_after_ms; /* 0: at once */
-	uint64_t round;           /* the last one that has begun */
-	bool round_runs;
-	struct client clients[CLIENTS_MAX];
+	char *text;                  /* of the last round; NULL: there is none, or it failed */
+	_Atomic uint64_t begun;      /* rounds */
+	uint64_t ended;
 };
-
-/* ---- answers ---- */
-
-static const char *reason_of(int status)
-{
-	static const struct {
-		int status;
-		const char *reason;
-	} reasons[] = {
-		{ 200, "OK" }, { 400, "Bad Request" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
-		{ 408, "Request Timeout" }, { 414, "URI Too Long" }, { 431, "Request Header Fields Too Large" },
-		{ 503, "Service Unavailable" }, { 505, "HTTP Version Not Supported" },
-	};
-	size_t i;
-
-	for (i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
-		if (reasons[i].status == status)
-			return reasons[i].reason;
-	}
-	return "Error";
-}
-
-static void hang_up(struct client *client)
-{
-	close(client->fd);
-	free(client->answer);
-	client->answer = NULL;
-	client->fd = -1;
-	client->state = FREE;
-}
-
-/* What is not taken yet is tried again when there is room. */
-static void send_some(struct client *client)
-{
-	ssize_t n;
-
-	while (client->sent < client->answer_len) {
-		n = send(client->fd, client->answer + client->sent, client->answer_len - client->sent, MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			return;
-		if (n < 0) {
-			hang_up(client);
-			return;
-		}
-		client->sent += (size_t)n;
-	}
-	(void)shutdown(client->fd, SHUT_WR); /* it may be gone already */
-	client->state = LINGERING;
-	client->deadline_ms = cmek_now_ms() + LINGER_MS;
-}
-
-/* body NULL: the status in words. */
-static void answer(struct client *client, int status, const char *type, const char *body)
-{
-	char date[40] = "", words[64];
-	time_t now = time(NULL);
-	struct tm tm;
-	int n;
-
-	if (gmtime_r(&now, &tm))
-		(void)strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &tm);
-	(void)snprintf(words, sizeof(words), "%d %s\n", status, reason_of(status));
-	if (!body)
-		body = words;
-	n = asprintf(&client->answer,
-		     "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sCache-Control: no-store\r\n"
-		     "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n%s",
-		     status, reason_of(status), date, type, strlen(body), status == 405 ? "Allow: GET, HEAD\r\n" : "",
-		     client->head_only ? "" : body);
-	if (n < 0) {
-		client->answer = NULL;
-		hang_up(client);
-		return;
-	}
-	client->answer_len = (size_t)n;
-	client->sent = 0;
-	client->state = SENDING;
-	client->deadline_ms = cmek_now_ms() + SEND_MS;
-	send_some(client);
-}
-
-static bool is_path(const struct cmek_http_request *request, const char *path)
-{
-	return request->path_len == strlen(path) && memcmp(request->path, path, request->path_len) == 0;
-}
-
-static void serve(struct server *server, struct client *client, const struct cmek_http_request *request)
-{
-	client->head_only = request->status == 200 && request->method == CMEK_HTTP_HEAD;
-	if (request->status != 200) {
-		answer(client, request->status, TEXT_TYPE, NULL);
-	} else if (request->path_len > 0 && !is_path(request, "/") && !is_path(request, "/metrics")) {
-		answer(client, 404, TEXT_TYPE, "404 Not Found: there is only /metrics here\n");
-	} else if (request->method == CMEK_HTTP_OTHER) {
-		answer(client, 405, TEXT_TYPE, NULL);
-	} else if (is_path(request, "/")) {
-		answer(client, 200, TEXT_TYPE, "Metrics of cmekfs mounts for Prometheus: /metrics\n");
-	} else {
-		/* What was asked for before a round began is older than the request. */
-		client->round = server->round + 1;
-		client->state = WAITING;
-	}
-}
-
-/* ---- clients ---- */
-
-static void read_request(struct server *server, struct client *client)
-{
-	struct cmek_http_request request;
-	ssize_t n;
-
-	while (client->state == READING) {
-		n = recv(client->fd, client->head + client->head_len, sizeof(client->head) - client->head_len, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			return;
-		if (n <= 0) {
-			hang_up(client);
-			return;
-		}
-		client->head_len += (size_t)n;
-		/* Decided at CMEK_HTTP_HEAD_MAX bytes at the latest, so there is always room. */
-		if (cmek_http_request_parse(client->head, client->head_len, &request) == 0)
-			serve(server, client, &request);
-	}
-}
-
-/* A bounded bite: who sends for ever is hung up on at the deadline, and has not kept others from being served. */
-static void discard(struct client *client)
-{
-	ssize_t n = recv(client->fd, client->head, sizeof(client->head), 0);
-
-	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK))
-		hang_up(client);
-}
-
-static void go_on(struct server *server, struct client *client, short revents, uint64_t now_ms)
-{
-	if (client->state == READING && revents)
-		read_request(server, client);
-	else if (client->state == SENDING && revents)
-		send_some(client);
-	else if (client->state == LINGERING && revents)
-		discard(client);
-	else if (client->state == WAITING && revents) /* nothing was asked for: an error, or it has gone */
-		hang_up(client);
-	if (client->state == FREE || client->state == WAITING || now_ms < client->deadline_ms)
-		return;
-	if (client->state == READING && client->head_len > 0)
-		answer(client, 408, TEXT_TYPE, NULL);
-	else
-		hang_up(client);
-}
-
-/* NULL: all are being answered. */
-static struct client *make_place(struct server *server)
-{
-	struct client *client, *oldest = NULL;
-
-	for (client = server->clients; client < server->clients + CLIENTS_MAX; client++) {
-		if (client->state == FREE)
-			return client;
-		if ((client->state == READING || client->state == LINGERING) &&
-		    (!oldest || client->deadline_ms < oldest->deadline_ms))
-			oldest = client;
-	}
-	if (oldest)
-		hang_up(oldest);
-	return oldest;
-}
-
-/* As many as there is room for; if there are more, they are next. */
-static void accept_some(struct server *server)
-{
-	struct client *client;
-	int fd, n;
-
-	server->accept_after_ms = 0;
-	for (n = 0; n < CLIENTS_MAX; n++) {
-		fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd < 0)
-			break;
-		client = make_place(server);
-		if (!client) {
-			close(fd);
-			continue;
-		}
-		client->state = READING;
-		client->fd = fd;
-		client->head_only = false;
-		client->head_len = 0;
-		client->deadline_ms = cmek_now_ms() + READ_MS;
-		read_request(server, client);
-	}
-	/* The connection stays in the queue when descriptors or memory are short. */
-	if (n < CLIENTS_MAX && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-		server->accept_after_ms = cmek_now_ms() + RETRY_MS;
-}
 
 /* ---- rounds: one answers all who asked before it began ---- */
 
-static void end_round(struct server *server, int status, const char *text)
-{
-	struct client *client;
-
-	server->round_runs = false;
-	for (client = server->clients; client < server->clients + CLIENTS_MAX; client++) {
-		if (client->state == WAITING && client->round <= server->round)
-			answer(client, status, status == 200 ? METRICS_TYPE : TEXT_TYPE, text);
-	}
-}
-
-static void tell_trouble(const struct server *server)
+static void run_round(struct server *server)
 {
 	static struct cmek_log_limit limit;
-	const struct cmek_error *trouble = cmek_scrape_trouble(server->scrape);
-
-	if (cmek_error_is_set(trouble))
-		cmek_log_limited(&limit, CMEK_LOG_WARNING, "going on without a mount: %s", trouble->text);
-}
-
-static void begin_round(struct server *server)
-{
 	struct cmek_error err = CMEK_ERROR_INIT;
+	const struct cmek_error *trouble;
 
-	server->round++;
-	server->round_runs = true;
-	if (cmek_scrape_begin(server->scrape, ROUND_MS, &err) == 0)
-		return;
-	cmek_log(CMEK_LOG_ERROR, "%s", err.text);
-	end_round(server, 503, NULL);
-}
-
-static bool somebody_waits(const struct server *server)
-{
-	const struct client *client;
-
-	for (client = server->clients; client < server->clients + CLIENTS_MAX; client++) {
-		if (client->state == WAITING)
-			return true;
+	server->begun++;
+	free(server->text);
+	server->text = NULL;
+	if (cmek_scrape_run(server->scrape, ROUND_MS, &err) == 0) {
+		trouble = cmek_scrape_trouble(server->scrape);
+		if (cmek_error_is_set(trouble))
+			cmek_log_limited(&limit, CMEK_LOG_WARNING, "going on without a mount: %s", trouble->text);
+		server->text = cmek_scrape_text(server->scrape);
+	} else {
+		cmek_log(CMEK_LOG_ERROR, "%s", err.text);
 	}
-	return false;
+	server->ended = server->begun;
 }
 
-static void go_on_with_rounds(struct server *server)
-{
-	char *text;
+/* ---- answers ---- */
 
-	while (server->round_runs || somebody_waits(server)) {
-		if (!server->round_runs)
-			begin_round(server);
-		if (!server->round_runs)
-			continue;
-		if (!cmek_scrape_go_on(server->scrape))
-			return;
-		tell_trouble(server);
-		text = cmek_scrape_text(server->scrape);
-		end_round(server, text ? 200 : 503, text);
-		free(text);
+/* body is copied. */
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type, const char *body)
+{
+	struct MHD_Response *response;
+	enum MHD_Result result;
+
+	/* Not const, though it is only read. */
+	response = MHD_create_response_from_buffer(strlen(body), (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
+	if (!response)
+		return MHD_NO; /* hangs up */
+	/* That a header could not be added is no memory: better without it than no answer. */
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+		(void)MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result answer_metrics(struct server *server, struct MHD_Connection *connection)
+{
+	/* What a round found that runs already may be older than the request. */
+	uint64_t wanted = server->begun + 1;
+	enum MHD_Result result;
+
+	(void)pthread_mutex_lock(&server->lock);
+	if (server->ended < wanted)
+		run_round(server);
+	result = server->text ? answer(connection, MHD_HTTP_OK, METRICS_TYPE, server->text) :
+				answer(connection, MHD_HTTP_SERVICE_UNAVAILABLE, TEXT_TYPE, "503: see the log of this server\n");
+	(void)pthread_mutex_unlock(&server->lock);
+	return result;
+}
+
+/* Of libmicrohttpd (MHD_AccessHandlerCallback), in the connection's thread: with the headers, with what follows, at the end. */
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *path, const char *method,
+				  const char *version, const char *body, size_t *body_len, void **ret_begun)
+{
+	static char begun;
+	struct server *server = arg;
+
+	(void)version;
+	(void)body;
+	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+		return answer(connection, MHD_HTTP_METHOD_NOT_ALLOWED, TEXT_TYPE, "405: there is only GET and HEAD here\n");
+	if (!*ret_begun || *body_len > 0) {
+		*ret_begun = &begun;
+		*body_len = 0;
+		return MHD_YES;
 	}
-}
-
-/* ---- the loop ---- */
-
-/* Milliseconds until something is due, for poll(): -1 = nothing is. */
-static int time_left(const struct server *server, uint64_t now_ms)
-{
-	uint64_t due_ms = UINT64_MAX;
-	const struct client *client;
-
-	for (client = server->clients; client < server->clients + CLIENTS_MAX; client++) {
-		if (client->state != FREE && client->state != WAITING && client->deadline_ms < due_ms)
-			due_ms = client->deadline_ms;
-	}
-	if (server->round_runs && cmek_scrape_deadline_ms(server->scrape) < due_ms)
-		due_ms = cmek_scrape_deadline_ms(server->scrape);
-	if (server->accept_after_ms != 0 && server->accept_after_ms < due_ms)
-		due_ms = server->accept_after_ms;
-	if (due_ms == UINT64_MAX)
-		return -1;
-	return due_ms <= now_ms ? 0 : (int)(due_ms - now_ms);
-}
-
-static short wanted(enum state state)
-{
-	return state == READING || state == LINGERING ? POLLIN : state == SENDING ? POLLOUT : 0;
-}
-
-/* Until a signal: 0. Kind system. */
-static int loop(struct server *server, struct cmek_error *err)
-{
-	enum { SIGNALS, LISTENER, CLIENTS };
-	struct pollfd fds[CLIENTS + CLIENTS_MAX + CMEK_SCRAPE_MAX];
-	const struct client *client;
-	uint64_t now_ms;
-	size_t i, n;
-
-	for (;;) {
-		now_ms = cmek_now_ms();
-		fds[SIGNALS] = (struct pollfd){ .fd = server->signals, .events = POLLIN };
-		fds[LISTENER] = (struct pollfd){ .fd = server->listener, .events = POLLIN };
-		if (server->accept_after_ms > now_ms)
-			fds[LISTENER].fd = -1;
-		for (i = 0; i < CLIENTS_MAX; i++) {
-			client = server->clients + i;
-			fds[CLIENTS + i] = (struct pollfd){ .fd = client->fd, .events = wanted(client->state) };
-		}
-		n = CLIENTS + CLIENTS_MAX;
-		if (server->round_runs)
-			n += cmek_scrape_fds(server->scrape, fds + n);
-		if (poll(fds, n, time_left(server, now_ms)) < 0 && errno != EINTR)
-			return cmek_error_sys(err, errno, "waiting for requests");
-		if (fds[SIGNALS].revents)
-			return 0;
-		now_ms = cmek_now_ms();
-		for (i = 0; i < CLIENTS_MAX; i++)
-			go_on(server, server->clients + i, fds[CLIENTS + i].revents, now_ms);
-		if (fds[LISTENER].revents || (server->accept_after_ms != 0 && server->accept_after_ms <= now_ms))
-			accept_some(server);
-		go_on_with_rounds(server);
-	}
+	if (strcmp(path, "/metrics") == 0)
+		return answer_metrics(server, connection);
+	if (strcmp(path, "/") == 0)
+		return answer(connection, MHD_HTTP_OK, TEXT_TYPE, "Metrics of cmekfs mounts for Prometheus: /metrics\n");
+	return answer(connection, MHD_HTTP_NOT_FOUND, TEXT_TYPE, "404: there is only /metrics here\n");
 }
 
 /* ---- begin and end ---- */
@@ -421,27 +158,28 @@ static int listen_at(const char *listen_on, int *ret_fd, char url[CMEK_LOOPBACK_
 	return 0;
 }
 
-/* SIGTERM and SIGINT come out of a descriptor from now on. */
-static int catch_signals(int *ret_fd, struct cmek_error *err)
-{
-	sigset_t set;
-	int fd;
-
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) != 0 || (fd = signalfd(-1, &set, SFD_CLOEXEC)) < 0)
-		return cmek_error_sys(err, errno, "catching signals");
-	*ret_fd = fd;
-	return 0;
-}
-
 /* Strangers talk to this process: it keeps none of root's rights but that to ask root's mounts. */
 static int give_up_rights(struct cmek_error *err)
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return cmek_error_sys(err, errno, "giving up new privileges");
 	return cmek_caps_keep(0, err);
+}
+
+static int start_http(struct server *server, struct cmek_error *err)
+{
+	const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL;
+
+	errno = 0;
+	server->http = MHD_start_daemon(flags, 0, NULL, NULL, on_request, server,
+					MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->listener,
+					MHD_OPTION_CONNECTION_LIMIT, CLIENTS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, SILENCE_S,
+					MHD_OPTION_CONNECTION_MEMORY_LIMIT, CLIENT_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+					MHD_OPTION_END);
+	if (!server->http)
+		return cmek_error_sys(err, errno ? errno : ENOMEM, "serving HTTP");
+	server->listener = -1; /* the library's */
+	return 0;
 }
 
 static int start(struct server *server, const char *listen_on, char *const *volumes, size_t n, struct cmek_error *err)
@@ -453,12 +191,12 @@ static int start(struct server *server, const char *listen_on, char *const *volu
 	if (rc == 0)
 		rc = cmek_scrape_new(volumes, n, &server->scrape, err);
 	if (rc == 0)
-		rc = catch_signals(&server->signals, err);
-	if (rc == 0)
 		rc = give_up_rights(err);
+	cmek_log_to_stderr(server->tool->program, CMEK_LOG_NOTICE);
+	if (rc == 0)
+		rc = start_http(server, err);
 	if (rc != 0)
 		return rc;
-	cmek_log_to_stderr(server->tool->program, CMEK_LOG_NOTICE);
 	cmek_tool_say(server->tool, "listening on %s", url);
 	result = json_pack("{s:s}", "url", url);
 	cmek_tool_json(server->tool, &result);
@@ -469,32 +207,25 @@ static int start(struct server *server, const char *listen_on, char *const *volu
 
 int cmek_ctl_metrics_listen(struct cmek_tool *tool, const char *listen_on, char *const *volumes, size_t n)
 {
-	struct server *server = calloc(1, sizeof(*server));
+	struct server server = { .tool = tool, .listener = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct cmek_error err = CMEK_ERROR_INIT;
-	size_t i;
-	int rc;
+	sigset_t signals;
+	int rc, which;
 
-	if (!server) {
-		(void)cmek_error_sys(&err, ENOMEM, "serving metrics");
-		return cmek_tool_fail(tool, &err);
-	}
-	server->tool = tool;
-	server->listener = server->signals = -1;
-	for (i = 0; i < CLIENTS_MAX; i++)
-		server->clients[i].fd = -1;
-	rc = start(server, listen_on, volumes, n, &err);
+	/* For all threads to come: they are waited for, here. */
+	(void)sigemptyset(&signals);
+	(void)sigaddset(&signals, SIGTERM);
+	(void)sigaddset(&signals, SIGINT);
+	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	rc = start(&server, listen_on, volumes, n, &err);
 	if (rc == 0)
-		rc = loop(server, &err);
+		(void)sigwait(&signals, &which);
 	cmek_notify("STOPPING=1");
-	for (i = 0; i < CLIENTS_MAX; i++) {
-		if (server->clients[i].state != FREE)
-			hang_up(server->clients + i);
-	}
-	cmek_scrape_free(server->scrape);
-	if (server->listener >= 0)
-		close(server->listener);
-	if (server->signals >= 0)
-		close(server->signals);
-	free(server);
+	if (server.http)
+		MHD_stop_daemon(server.http); /* lets its threads end */
+	cmek_scrape_free(server.scrape);
+	free(server.text);
+	if (server.listener >= 0)
+		close(server.listener);
 	return rc == 0 ? cmek_tool_done(tool) : cmek_tool_fail(tool, &err);
 }

@@ -56,9 +56,8 @@ static int gather(const struct cmek_tool *tool, const struct cmek_tool_args *arg
 	int rc = cmek_scrape_new(args->argv, (size_t)args->argc, &scrape, err);
 
 	if (rc == 0)
-		rc = cmek_scrape_begin(scrape, PATIENCE_MS, err);
+		rc = cmek_scrape_run(scrape, PATIENCE_MS, err);
 	if (rc == 0) {
-		cmek_scrape_wait(scrape);
 		trouble = cmek_scrape_trouble(scrape);
 		if (cmek_error_is_set(trouble) && args->argc > 0 && cmek_scrape_answered(scrape) == 0)
 			rc = cmek_error_set(err, trouble->kind, trouble->err, "%s", trouble->text);

@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -278,7 +279,7 @@ static void drop_round(struct cmek_scrape *scrape)
 	cmek_error_clear(&scrape->trouble);
 }
 
-int cmek_scrape_begin(struct cmek_scrape *scrape, unsigned max_ms, struct cmek_error *err)
+static int begin(struct cmek_scrape *scrape, unsigned max_ms, struct cmek_error *err)
 {
 	struct cmek_error failure = CMEK_ERROR_INIT;
 	const struct dirent *entry;
@@ -308,7 +309,8 @@ int cmek_scrape_begin(struct cmek_scrape *scrape, unsigned max_ms, struct cmek_e
 	return 0;
 }
 
-size_t cmek_scrape_fds(const struct cmek_scrape *scrape, struct pollfd *fds)
+/* What to poll for: at most CMEK_SCRAPE_MAX descriptors; how many. */
+static size_t awaited_fds(const struct cmek_scrape *scrape, struct pollfd *fds)
 {
 	size_t i, n = 0;
 
@@ -317,11 +319,6 @@ size_t cmek_scrape_fds(const struct cmek_scrape *scrape, struct pollfd *fds)
 			fds[n++] = (struct pollfd){ .fd = scrape->places[i].fd, .events = POLLIN };
 	}
 	return n;
-}
-
-uint64_t cmek_scrape_deadline_ms(const struct cmek_scrape *scrape)
-{
-	return scrape->deadline_ms;
 }
 
 /* ---- answers ---- */
@@ -460,7 +457,8 @@ static void settle(struct cmek_scrape *scrape)
 		cmek_error_clear(&scrape->trouble);
 }
 
-bool cmek_scrape_go_on(struct cmek_scrape *scrape)
+/* Takes what there is by now. True: the round is over. */
+static bool go_on(struct cmek_scrape *scrape)
 {
 	bool is_over = cmek_now_ms() >= scrape->deadline_ms, awaited = false;
 	struct cmek_error late = CMEK_ERROR_INIT;
@@ -478,18 +476,20 @@ bool cmek_scrape_go_on(struct cmek_scrape *scrape)
 	return !awaited;
 }
 
-void cmek_scrape_wait(struct cmek_scrape *scrape)
+int cmek_scrape_run(struct cmek_scrape *scrape, unsigned max_ms, struct cmek_error *err)
 {
 	struct pollfd fds[CMEK_SCRAPE_MAX];
+	int rc = begin(scrape, max_ms, err);
 	uint64_t now_ms;
 	size_t n;
 
-	while (!cmek_scrape_go_on(scrape)) {
-		n = cmek_scrape_fds(scrape, fds);
+	while (rc == 0 && !go_on(scrape)) {
+		n = awaited_fds(scrape, fds);
 		now_ms = cmek_now_ms();
 		if (now_ms < scrape->deadline_ms)
 			(void)poll(fds, n, (int)(scrape->deadline_ms - now_ms)); /* interrupted: looks again */
 	}
+	return rc;
 }
 
 /* ---- the text ---- */

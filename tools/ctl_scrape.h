@@ -2,7 +2,6 @@
 #ifndef CMEK_TOOLS_CTL_SCRAPE_H
 #define CMEK_TOOLS_CTL_SCRAPE_H
 
-#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,8 +10,7 @@
 
 /*
  * The metrics of several mounts as one Prometheus text. All of them are asked at once, and one that does not answer costs the
- * others nothing. Rounds can be repeated: the mounts are found anew in each. One thread at a time; nothing in here blocks but
- * cmek_scrape_wait() (and the file system below the paths that are given).
+ * others nothing. Rounds can be repeated: the mounts are found anew in each. One thread at a time.
  */
 struct cmek_scrape;
 
@@ -27,18 +25,9 @@ int cmek_scrape_new(char *const *volumes, size_t n, struct cmek_scrape **ret_scr
 void cmek_scrape_free(struct cmek_scrape *scrape); /* NULL allowed */
 
 /*
- * A new round, which is over after max_ms at the latest; what was left of one before it is dropped. No directory of control
- * sockets is no mount. Kinds of cmek_ctlsock_dir().
+ * A round: it is over after max_ms at the latest. No directory of control sockets is no mount. Kinds of cmek_ctlsock_dir().
  */
-int cmek_scrape_begin(struct cmek_scrape *scrape, unsigned max_ms, struct cmek_error *err);
-/* What to poll for: at most CMEK_SCRAPE_MAX descriptors; how many. */
-size_t cmek_scrape_fds(const struct cmek_scrape *scrape, struct pollfd *fds);
-/* CLOCK_MONOTONIC, of cmek_now_ms(): when to go on at the latest. */
-uint64_t cmek_scrape_deadline_ms(const struct cmek_scrape *scrape);
-/* Takes what there is by now. True: the round is over. */
-bool cmek_scrape_go_on(struct cmek_scrape *scrape);
-/* Polls until it is. */
-void cmek_scrape_wait(struct cmek_scrape *scrape);
+int cmek_scrape_run(struct cmek_scrape *scrape, unsigned max_ms, struct cmek_error *err);
 
 /* After a round: mounts that have answered, and the first reason why one, or (kind not-found) a volume, has not. */
 size_t cmek_scrape_answered(const struct cmek_scrape *scrape);

@@ -222,6 +222,10 @@ $PYTHON "$HERE/metrics_http.py" odd "$(url_in "$T/all")"
 $PYTHON "$HERE/metrics_http.py" slow "$(url_in "$T/all")" >"$T/slow" &
 slow=$!
 wait_for 60 grep -q waiting "$T/slow"
+listen "$T/crowded"
+crowded=$server
+$PYTHON "$HERE/metrics_http.py" crowd "$(url_in "$T/crowded")" &
+crowd=$!
 shows "$T/all" 1 cmekfs_up "mountpoint=$mnt"
 shows "$T/all" 1 cmekfs_up "mountpoint=$second_mnt"
 shows "$T/named" 1 cmekfs_up "mountpoint=$second_mnt"
@@ -255,7 +259,8 @@ shows "$T/named" 0 cmekfs_up "volume=$second_mnt"
 shows "$T/all" 1 cmekfs_up
 ! grep -qF "$second_mnt" "$T/text" || fail "of a mount that is gone"
 wait $slow || fail "a slow request"
-kill -TERM "$all" "$named"
+wait $crowd || fail "more than there is room for"
+kill -TERM "$all" "$named" "$crowded"
 wait "$all" || fail "exit code $?: $(cat "$T/all.err")"
 wait "$named" || fail "exit code $?: $(cat "$T/named.err")"
 wait_for 60 grep -q ^STOPPING=1 "$T/heard"
