@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -50,6 +51,55 @@ static int open_by_handle(const struct cmek_replay_apply *apply, const struct cm
 	return fd < 0 ? -errno : fd;
 }
 
+/*
+ * A regular file that its owner may not open like that, and the owner are we: the mode is another one for the moment that
+ * it takes. What was to be written was acknowledged when it was still allowed.
+ */
+static int open_forbidden(int dir, const char *name, int flags)
+{
+	char path[sizeof("/proc/self/fd/") + 11];
+	int fd = -1, r = 0, at = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (at < 0)
+		return -errno;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", at);
+	if (fstat(at, &st) < 0)
+		r = -errno;
+	else if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+		r = -EACCES;
+	if (r == 0 && fchmodat(AT_FDCWD, path, (st.st_mode & 07777) | S_IRUSR | S_IWUSR, 0) < 0)
+		r = -errno;
+	if (r == 0) {
+		/* The link in /proc leads to the inode itself. */
+		fd = open(path, flags & ~O_NOFOLLOW);
+		if (fd < 0)
+			r = -errno;
+		if (fchmodat(AT_FDCWD, path, st.st_mode & 07777, 0) < 0 && r == 0)
+			r = -errno;
+	}
+	(void)close(at);
+	if (r < 0 && fd >= 0)
+		(void)close(fd);
+	return r < 0 ? r : fd;
+}
+
+static int open_named(const struct cmek_replay_apply *apply, int dir, const char *name)
+{
+	int flags = open_flags(apply), fd = openat(dir, name, flags);
+
+	if (fd < 0 && errno == EACCES && apply->write)
+		return open_forbidden(dir, name, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+static int open_passage(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
 /* Component by component, so that no symlink in the store leads out of it. */
 static int open_by_path(const struct cmek_replay_apply *apply, const char *path)
 {
@@ -65,9 +115,7 @@ static int open_by_path(const struct cmek_replay_apply *apply, const char *path)
 		else {
 			memcpy(name, path, len);
 			name[len] = 0;
-			fd = openat(dir, name, last ? open_flags(apply) : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-			if (fd < 0)
-				fd = -errno;
+			fd = last ? open_named(apply, dir, name) : open_passage(dir, name);
 		}
 		if (dir != store)
 			(void)close(dir);
@@ -235,19 +283,42 @@ static bool is_elsewhere(int r)
 	return r == -ENOENT || r == -ENOTDIR || r == -ELOOP || r == -EINVAL || r == -EISDIR;
 }
 
+static bool has_handle(const struct cmek_last_state *state, const struct cmek_file_handle *h)
+{
+	return h->type == state->handle.type && h->len == state->handle.len &&
+	       memcmp(h->bytes, state->handle.bytes, h->len) == 0;
+}
+
+/* Not everybody may open handles, but they tell whether a file is still where it was. -ENOENT: it is not. */
+static int open_unmoved(const struct cmek_replay_apply *apply, const struct cmek_last_state *state)
+{
+	struct cmek_file_handle handle = { .len = 0 };
+	int fd = open_by_path(apply, state->path);
+
+	if (fd >= 0 && (cmek_handle_of(fd, &handle) < 0 || !has_handle(state, &handle))) {
+		(void)close(fd);
+		return -ENOENT;
+	}
+	return fd;
+}
+
 static int apply_state(struct cmek_replay_apply *apply, struct cmek_last_state *state)
 {
-	bool handle = by_handle(apply, state);
+	bool handle = by_handle(apply, state), unmoved = false;
 	int fd = handle ? open_by_handle(apply, state) : open_by_path(apply, state->path);
-	int r = fd < 0 ? fd : apply_to(apply, state, fd);
+	int r;
 
+	if (handle && fd == -EPERM) {
+		fd = open_unmoved(apply, state);
+		unmoved = true;
+	}
+	r = fd < 0 ? fd : apply_to(apply, state, fd);
 	if (handle && fd == -ESTALE)
 		apply->result->gone++;
+	else if (unmoved ? fd < 0 : !handle && is_elsewhere(r))
+		state->sought = true; /* a path leads elsewhere when the file was renamed later */
 	else if (handle && is_elsewhere(r))
 		apply->lost++;
-	else if (handle ? fd == -EPERM : is_elsewhere(r))
-		/* Not everybody may open handles; and a path leads elsewhere when the file was renamed later. */
-		state->sought = true;
 	else
 		return r;
 	return 0;
@@ -261,13 +332,9 @@ static struct cmek_last_state *find_sought(const struct cmek_replay_apply *apply
 	struct cmek_last_state *state;
 
 	for (state = states->first; state != NULL; state = state->next) {
-		const struct cmek_file_handle *h = &state->handle;
-
 		if (!state->sought)
 			continue;
-		if (by_handle(apply, state) ? h->type == handle->type && h->len == handle->len &&
-						      memcmp(h->bytes, handle->bytes, h->len) == 0 :
-					      id != NULL && cmek_last_state_has_id(state, id))
+		if (by_handle(apply, state) ? has_handle(state, handle) : id != NULL && cmek_last_state_has_id(state, id))
 			return state;
 	}
 	return NULL;
@@ -290,16 +357,20 @@ static int visit_file(struct cmek_replay_apply *apply, struct cmek_last_states *
 		r = cmek_handle_of(fd, &handle);
 	} else {
 		fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0 && errno == EACCES && apply->write)
+			fd = open_forbidden(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		else if (fd < 0)
+			fd = -errno;
 		if (fd < 0)
-			return errno == ENOENT ? 0 : -errno;
+			return fd == -ENOENT ? 0 : fd;
 		has_id = read_id(fd, stored_size, id) == 0;
 	}
 	(void)close(fd);
 	state = r == 0 ? find_sought(apply, states, &handle, has_id ? id : NULL) : NULL;
 	if (state == NULL)
 		return r;
-	fd = openat(dir, name, open_flags(apply));
-	return fd < 0 ? -errno : apply_to(apply, state, fd);
+	fd = open_named(apply, dir, name);
+	return fd < 0 ? fd : apply_to(apply, state, fd);
 }
 
 /*
@@ -318,6 +389,7 @@ struct search {
 	DIR *dir;
 	struct level *above;
 	size_t depth, space;
+	char name[NAME_MAX + 1]; /* the entry at hand, for a message */
 };
 
 /* Goes on in the directory fd, which is taken, with the entries from `next` on. */
@@ -383,11 +455,28 @@ static int visit(struct search *search, const struct dirent64 *entry)
 
 	if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || strcmp(entry->d_name, ".cmekfs") == 0)
 		return 0;
+	(void)snprintf(search->name, sizeof(search->name), "%s", entry->d_name);
 	if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (S_ISDIR(st.st_mode))
 		return descend(search, entry);
 	return S_ISREG(st.st_mode) ? visit_file(search->apply, search->states, fd, entry->d_name, (uint64_t)st.st_size) : 0;
+}
+
+/* Its owner can open it, once they know which one it is. */
+static void tell_closed(const struct search *search)
+{
+	const struct cmek_replay_params *params = search->apply->params;
+	char link[sizeof("/proc/self/fd/") + 11], path[PATH_MAX], text[PATH_MAX + NAME_MAX + 100];
+	ssize_t n;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", dirfd(search->dir));
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n <= 0 || params->report == NULL)
+		return;
+	path[n] = 0;
+	(void)snprintf(text, sizeof(text), "looking for files in the store: %s/%s: %s", path, search->name, strerror(EACCES));
+	params->report(params->arg, text);
 }
 
 static int visit_all(struct cmek_replay_apply *apply, struct cmek_last_states *states)
@@ -417,6 +506,8 @@ static int visit_all(struct cmek_replay_apply *apply, struct cmek_last_states *s
 		else
 			break;
 	}
+	if (r == -EACCES)
+		tell_closed(&search);
 	(void)closedir(search.dir);
 	free(search.above);
 	return r;

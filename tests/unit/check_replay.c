@@ -1488,6 +1488,7 @@ START_TEST(unprivileged)
 {
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_replay_result result;
+	struct stat st;
 	int status;
 	pid_t pid;
 
@@ -1502,6 +1503,9 @@ START_TEST(unprivileged)
 	ck_assert_int_eq(fchownat(store.store_fd, "a", 65534, 65534, 0), 0);
 	ck_assert_int_eq(fchownat(store.store_fd, "d", 65534, 65534, 0), 0);
 	ck_assert_int_eq(fchownat(store.store_fd, "d/c", 65534, 65534, 0), 0);
+	/* They were written when that was still allowed. */
+	ck_assert_int_eq(fchmodat(store.store_fd, "a", _i == 0 ? 0600 : 0444, 0), 0);
+	ck_assert_int_eq(fchmodat(store.store_fd, "d/c", _i == 0 ? 0600 : 0, 0), 0);
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
@@ -1515,9 +1519,56 @@ START_TEST(unprivileged)
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(fstatat(store.store_fd, "a", &st, 0), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, _i == 0 ? 0600 : 0444);
+	ck_assert_int_eq(fstatat(store.store_fd, "d/c", &st, 0), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, _i == 0 ? 0600 : 0);
 	ck_assert_int_eq(renameat(store.store_fd, "d/c", store.store_fd, "b"), 0);
 	check_two_files();
 	ck_assert(is_empty());
+}
+END_TEST
+
+static void keep_line(void *arg, const char *text)
+{
+	snprintf(arg, 4096, "%s", text);
+}
+
+/* A directory that can't be searched may have the file: nothing is given up, and it is said which one it is. */
+START_TEST(unprivileged_closed)
+{
+	struct cmek_replay_params params = { .store_fd = store.store_fd, .meta_fd = store.meta_fd, .block_size = BLOCK,
+					     .report = keep_line };
+	struct cmek_error err = CMEK_ERROR_INIT;
+	struct cmek_replay_result result;
+	char said[4096] = "";
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		return;
+	memcpy(params.volume, jf_volume, sizeof(params.volume));
+	params.arg = said;
+	make_two_files();
+	ck_assert_int_eq(mkdirat(store.store_fd, "closed", 0), 0);
+	ck_assert_int_eq(renameat(store.store_fd, "b", store.store_fd, "closed/c"), 0);
+	ck_assert_int_eq(chmod(store.dir, 0755), 0);
+	ck_assert_int_eq(fchownat(store.store_fd, ".cmekfs", 65534, 65534, 0), 0);
+	ck_assert_int_eq(fchownat(store.meta_fd, "journal.0", 65534, 65534, 0), 0);
+	ck_assert_int_eq(fchownat(store.store_fd, "a", 65534, 65534, 0), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		if (setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(1);
+		_exit(cmek_replay(store.ring, &params, &result, &err) == -EACCES && strstr(said, "/closed: ") ? 0 : 2);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	ck_assert(!is_empty());
+	ck_assert_int_eq(renameat(store.store_fd, "closed/c", store.store_fd, "b"), 0);
+	ck_assert_uint_eq(replay().lost, 0);
+	check_two_files();
 }
 END_TEST
 
@@ -1571,7 +1622,8 @@ int main(void)
 	tcase_add_loop_test(tcase, no_file, 0, 2);
 	tcase_add_test(tcase, several_journals);
 	tcase_add_loop_test(tcase, senseless_record, 0, UNIT_ROWS(senseless));
-	tcase_add_test(tcase, unprivileged);
+	tcase_add_loop_test(tcase, unprivileged, 0, 2);
+	tcase_add_test(tcase, unprivileged_closed);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
