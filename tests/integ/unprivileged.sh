@@ -42,11 +42,38 @@ mount_it
 as bash -c 'cd "$1" && for i in $(seq 3000); do echo "$i" >"file-$i"; done; mkdir d; ln file-1 d/link; ln -s ../file-2 d/symlink' - "$mnt"
 [ "$(as find "$mnt" -type f | wc -l)" = 3001 ] || fail "not all files are listed"
 [ "$(stat -c %U "$store")" = nobody ] || fail "the store belongs to somebody else"
+
+say "nobody else sees it, root included, nor does anybody look into its processes"
+as chmod 777 "$mnt" "$mnt/d"
+expect_errno EACCES listdir "$mnt"
+expect_errno EACCES stat "$mnt/file-1"
+expect_code 1 runuser -u daemon -- cat "$mnt/file-1"
+expect_text "permission denied"
+for pid in $(fs_pids "$store"); do
+	expect_code 1 as cat "/proc/$pid/mem"
+	expect_text "permission denied"
+	expect_code 1 as cat "/proc/$pid/environ"
+done
 unmount_it
 mount_it
 # shellcheck disable=SC2016
 as bash -c 'cd "$1" && for i in $(seq 3000); do [ "$(<"file-$i")" = "$i" ] || exit 1; done; [ d/link -ef file-1 ] && [ "$(cat d/symlink)" = 2 ]' - "$mnt" ||
 	fail "not the same after a remount"
+
+say "what its owner may only read by now is replayed after a kill, too"
+# shellcheck disable=SC2016
+as bash -c 'cd "$1" && for i in 1 2 3; do
+	head -c 9000 /dev/urandom >"object-$i" && sync "object-$i" && chmod 444 "object-$i" || exit 1
+done; mv object-3 d/moved && chmod 555 d; md5sum object-1 object-2 d/moved' - "$mnt" >"$T/want"
+mapfile -t pids < <(fs_pids "$store")
+kill -9 "${pids[@]}"
+umount -l "$mnt"
+wait_for 60 ended "$store" || fail "a killed daemon is still there"
+mount_it
+# shellcheck disable=SC2016
+as bash -c 'cd "$1" && md5sum object-1 object-2 d/moved && chmod 755 d' - "$mnt" | diff "$T/want" - || fail "not the same after a replay"
+[ "$(as stat -c %a "$mnt/object-1" "$mnt/d/moved" | tr '\n' ' ')" = "444 444 " ] || fail "modes were changed"
+
 as rm -r "$mnt/d"
 as "$PYTHON" "$HERE/random_ops.py" "$mnt" "$T/user/home/model" 1 300 4096
 unmount_it
