@@ -15,7 +15,7 @@ OWNER, MEMBER, OTHER = 1000, 1001, 1002
 GROUP = 2000
 SIZE = 16384
 CAP = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
-KEEP_SIZE, PUNCH_HOLE = 1, 2
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
 
@@ -62,8 +62,11 @@ ACTIONS = {
     "create_trunc": lambda p: os.close(os.open(p, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)),
     "allocate": lambda p: opened(p, os.O_WRONLY, lambda fd: fallocate(fd, 0, 0, 50000)),
     "punch": lambda p: opened(p, os.O_WRONLY, lambda fd: fallocate(fd, PUNCH_HOLE | KEEP_SIZE, 0, 4096)),
+    "zero": lambda p: opened(p, os.O_WRONLY, lambda fd: fallocate(fd, ZERO_RANGE, 0, 4096)),
+    "copy_range": lambda p: opened(p, os.O_RDWR, lambda fd: os.copy_file_range(fd, fd, 4096, 0, 8192)),
     "chown_nothing": lambda p: os.chown(p, -1, -1),
     "chown_group": lambda p: os.chown(p, -1, GROUP),
+    "chown_user": lambda p: os.chown(p, OTHER, -1),
     "chmod": lambda p: os.chmod(p, 0o6711),
     "utime": lambda p: os.utime(p, (1, 1)),
     "read": lambda p: opened(p, os.O_RDONLY, lambda fd: os.pread(fd, 1, 0)),
