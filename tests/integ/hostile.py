@@ -625,6 +625,75 @@ def file_becomes_fifo_check(m):
     m.good_but("a")
 
 
+def kinds_exchanged(store):
+    """Nothing is of the kind that it was: what was in the store is not what could be trusted in it."""
+    for name, make in (("a", lambda path: os.mknod(path, stat.S_IFSOCK | 0o600)),
+                       ("b", lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))),
+                       ("other", os.mkdir), ("e", os.mkfifo), ("d/deep", lambda path: os.symlink(".", path)),
+                       ("d/inside", lambda path: os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(7, 0)))):
+        path = store.path(name)
+        os.rename(path, path + ".gone")
+        make(path)
+
+
+def kinds_exchanged_check(m):
+    assert errno_of(os.open, m.path("a"), os.O_RDONLY) == "ENXIO"
+    for name in ("b", "d/inside"):
+        assert errno_of(os.open, m.path(name), os.O_RDWR) == "EACCES", f"{name}: a planted device was opened"
+    assert os.listdir(m.path("other")) == []
+    assert errno_of(os.listdir, m.path("e")) == errno_of(os.stat, m.path("e/inside")) == "ENOTDIR"
+    assert errno_of(os.readlink, m.path("d/deep")) == errno_of(os.stat, m.path("d/deep/x")) == "EIO"
+    m.names("d", "deep", "inside")
+    for name in ("a", "b", "e", "d/inside", "d/deep"):
+        os.unlink(m.path(name))
+    os.rmdir(m.path("other"))
+    m.good_but("a", "b", "other", "e/inside", "d/inside", "d/deep/x")
+
+
+def endless(store):
+    """As long as a file can be: what is real is at its beginning, or nowhere."""
+    for name in ("a", "small"):
+        os.truncate(store.path(name), 1 << 60)
+    with open(store.path("b"), "wb") as f:
+        f.truncate((1 << 63) - 1)
+
+
+def endless_check(m):
+    assert m.read("a", 0, len(content("a"))) in (content("a"), "EIO")
+    assert m.read("small", 0, 10) in (content("small"), "EIO")
+    assert m.read("b", 0, 10) == m.read("b", 1 << 50, 10) == "EIO"
+    fd = os.open(m.path("b"), os.O_RDWR)
+    assert errno_of(os.lseek, fd, 0, os.SEEK_DATA) in ("EIO", "ENXIO")
+    assert "EIO" in (errno_of(os.pwrite, fd, b"x", 5), errno_of(os.fsync, fd))
+    os.close(fd)
+    for name in ("a", "b", "small"):
+        os.truncate(m.path(name), 0)
+        with open(m.path(name), "wb") as f:
+            f.write(content(name))
+    m.good()
+
+
+def junk_names(store):
+    """Names of the right form, and of nobody; in a directory with entries and in one that was empty."""
+    rng = random.Random(1)
+    for name in ("d", "e"):
+        for _ in range(5000):
+            text = base64.urlsafe_b64encode(rng.randbytes(30)).decode()
+            os.close(os.open(os.path.join(store.path(name), text), os.O_CREAT | os.O_EXCL))
+    os.unlink(store.path("e/inside"))
+    os.unlink(os.path.join(store.path("e"), ".cmekfs.dir"))
+
+
+def junk_names_check(m):
+    m.names("d", "inside", "deep")
+    assert errno_of(os.listdir, m.path("e")) == "EIO"
+    assert errno_of(os.rmdir, m.path("e")) == "ENOTEMPTY"
+    with open(m.path("d/new"), "wb") as f:
+        f.write(b"new")
+    assert m.read("d/new") == b"new"
+    m.good_but("e/inside")
+
+
 def long_name_text_lost(store):
     path = store.path(LONG)
     os.unlink(path[:-1] + "l")

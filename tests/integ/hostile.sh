@@ -33,6 +33,24 @@ $PYTHON "$HERE/hostile.py" live "$mnt" "$store" "$T/map" "$T/bait" "$([ "$LONG" 
 [ -n "$(storage_pid "$store")" ] || fail "the file system died"
 stop_code=any stop "$store" "$mnt" # it may say that something could not be written
 
+say "another file system in the store, and the store in itself, are not entered"
+rm -rf "$store"
+cp -a "$SHM/good" "$store"
+stored() { $PYTHON -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$T/map" "$1"; }
+mount -t tmpfs none "$store/$(stored d)"
+mount --bind "$store" "$store/$(stored e)"
+start "$store" "$mnt"
+for dir in d e; do
+	expect_errno EXDEV stat "$mnt/$dir"
+	expect_errno EXDEV listdir "$mnt/$dir"
+	expect_errno EXDEV touch "$mnt/$dir/new"
+	expect_errno EXDEV rmdir "$mnt/$dir"
+	expect_errno EXDEV rename "$mnt/$dir" "$mnt/moved"
+done
+[ "$(timeout 60 find "$mnt" 2>"$T/found" | wc -l)" = 14 ] || fail "find: $(cat "$T/found")"
+stop "$store" "$mnt"
+umount "$store/$(stored e)" "$store/$(stored d)"
+
 say "what was found is in the log, with where it was"
 grep -Eq 'read: inode [0-9]+ \([^)]+\), byte [0-9]+: does not authenticate' "$T/mnt.mount.log" || fail "no block"
 grep -Eq 'readlink: inode [0-9]+ \([^)]+\): does not authenticate' "$T/mnt.mount.log" || fail "no symlink"
