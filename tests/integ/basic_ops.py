@@ -40,6 +40,35 @@ def utimensat(path, atime, mtime):
         raise OSError(e, os.strerror(e))
 
 
+class Dirent(ctypes.Structure):
+    _fields_ = [("ino", ctypes.c_uint64), ("off", ctypes.c_int64), ("reclen", ctypes.c_uint16), ("type", ctypes.c_uint8),
+                ("name", ctypes.c_char * 256)]
+
+
+class Listing:
+    """opendir(3) and what goes with it."""
+
+    def __init__(self, path):
+        libc.opendir.restype = ctypes.c_void_p
+        libc.readdir64.restype = ctypes.POINTER(Dirent)
+        libc.telldir.restype = ctypes.c_long
+        self.dir = ctypes.c_void_p(libc.opendir(os.fsencode(path)))
+
+    def tell(self):
+        return libc.telldir(self.dir)
+
+    def seek(self, place):
+        libc.seekdir(self.dir, ctypes.c_long(place))
+
+    def next(self):
+        """A name; None at the end."""
+        entry = libc.readdir64(self.dir)
+        return entry.contents.name.decode() if entry else None
+
+    def close(self):
+        libc.closedir(self.dir)
+
+
 def put(path, data=b""):
     with open(path, "wb") as f:
         f.write(data)
@@ -648,6 +677,36 @@ class Directories(Case):
         kept = [n for n in seen if n.startswith("stay")]
         self.assertEqual(len(kept), len(stay))
         self.assertEqual(set(kept), stay)
+
+    def test_tell_and_seek(self):
+        """A place in a listing stays the same while entries come and go."""
+        rng = random.Random(11)
+        for i in range(700):
+            put(self.p(f"stay{i}" + "x" * (i % 240)))
+        listing, places, names = Listing(self.dir), [], []
+        while True:
+            place, name = listing.tell(), listing.next()
+            if name is None:
+                break
+            places.append(place)
+            names.append(name)
+            if len(names) % 3 == 0:
+                put(self.p(f"new{len(names)}"))
+        stay = [i for i, name in enumerate(names) if name.startswith("stay")]
+        for i in range(200):
+            if i % 10 == 0:
+                put(self.p(f"later{i}"))
+            if i % 20 == 15:
+                os.unlink(self.p(f"later{i - 5}"))
+            at = rng.choice(stay)
+            listing.seek(places[at])
+            # What was made since may be there now, where the store has an order of its own.
+            self.assertEqual(next(n for n in iter(listing.next, None) if n.startswith("stay")), names[at])
+        for at in (0, 5, len(names) // 2, len(names) - 1):
+            listing.seek(places[at])
+            rest = [name for name in iter(listing.next, None) if name.startswith("stay")]
+            self.assertEqual(sorted(rest), sorted(name for name in names[at:] if name.startswith("stay")))
+        listing.close()
 
     def test_rewind(self):
         fd = os.open(self.dir, os.O_RDONLY)
