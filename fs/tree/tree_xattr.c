@@ -283,7 +283,7 @@ static int change_begin(struct cmek_tree *tree, uint64_t node, const char *name,
 
 	if (kind == OTHER || kind == NAMELESS)
 		return kind == OTHER ? -EOPNOTSUPP : -EINVAL;
-	r = tree->params.read_only ? -EROFS : cmek_tree_fd_get(tree, node, ret_fd);
+	r = atomic_load(&tree->read_only) ? -EROFS : cmek_tree_fd_get(tree, node, ret_fd);
 	if (r == 0)
 		pthread_mutex_lock(lock_of(tree, ret_fd));
 	return r;

@@ -428,6 +428,7 @@ START_TEST(two_deks)
 }
 END_TEST
 
+/* From the beginning, or since the store has failed. */
 START_TEST(read_only)
 {
 	struct cmek_entry entry;
@@ -435,11 +436,13 @@ START_TEST(read_only)
 	uint64_t a;
 	int fd;
 
-	tree_begin(_i);
+	tree_begin(_i % TREE_VARIANTS);
 	touch(ROOT, "a");
-	tree_read_only = true;
+	tree_read_only = _i < TREE_VARIANTS;
 	tree_again();
 	a = find(ROOT, "a");
+	if (!tree_read_only)
+		cmek_tree_set_read_only(tree);
 	ck_assert_int_eq(cmek_tree_create(tree, ROOT, "b", 0600, true, &self, &entry, &fd), -EROFS);
 	ck_assert_int_eq(cmek_tree_mkdir(tree, ROOT, "b", 0600, &self, &entry), -EROFS);
 	ck_assert_int_eq(cmek_tree_mknod(tree, ROOT, "b", S_IFIFO | 0600, 0, &self, &entry), -EROFS);
@@ -451,6 +454,8 @@ START_TEST(read_only)
 	ck_assert_int_eq(cmek_tree_chmod(tree, a, 0600), -EROFS);
 	ck_assert_int_eq(cmek_tree_chown(tree, a, 0, 0), -EROFS);
 	ck_assert_int_eq(cmek_tree_utimens(tree, a, ts), -EROFS);
+	ck_assert_int_eq(cmek_tree_setxattr(tree, a, "user.a", "v", 1, 0), -EROFS);
+	ck_assert_int_eq(cmek_tree_removexattr(tree, a, "user.a"), -EROFS);
 	ck_assert_int_eq(cmek_tree_open_store(tree, a, O_RDWR), -EROFS);
 	fd = cmek_tree_open_store(tree, a, O_RDONLY);
 	ck_assert_int_ge(fd, 0);
@@ -581,7 +586,7 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(tcase, unlinked, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, rmdir_and_ids, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, two_deks, 0, TREE_VARIANTS);
-	tcase_add_loop_test(tcase, read_only, 0, TREE_VARIANTS);
+	tcase_add_loop_test(tcase, read_only, 0, 2 * TREE_VARIANTS);
 	tcase_add_loop_test(tcase, owners, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, deep, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, flush_marks, 0, TREE_VARIANTS);
