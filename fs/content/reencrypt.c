@@ -19,6 +19,12 @@
 #define CAPABILITY "security.capability"
 #define CAPABILITY_MAX 64
 
+/* Damage, or (EKEYREVOKED: what was put back into the store later) a data key that nothing was under any more. */
+static bool is_bad(int r)
+{
+	return r == -EBADMSG || r == -EIO || r == -ENOKEY || r == -EKEYREVOKED;
+}
+
 /* How many of the group's blocks are under another data key, and which: bit i for block i. */
 static unsigned find_old(struct cmek_group *group, uint16_t active, uint64_t old[2])
 {
@@ -52,7 +58,7 @@ static int move_block_locked(struct cmek_group *group, unsigned i, const struct 
 		return -ENOMEM;
 	r = cmek_block_read_locked(group, block, len, scratch->plain);
 	/* It stays as it is, for whoever mends it, and so does the need for its key. */
-	if (r == -EBADMSG || r == -EIO || r == -ENOKEY) {
+	if (is_bad(r)) {
 		step->bad++;
 		return 0;
 	}
@@ -125,7 +131,7 @@ static int move_next(struct cmek_ofile *file, struct cmek_reencrypt_step *step)
 			r = move_group_locked(group, step);
 			(void)pthread_rwlock_unlock(&group->lock);
 			cmek_group_put(group);
-		} else if (r == -EBADMSG || r == -EIO || r == -ENOKEY) {
+		} else if (is_bad(r)) {
 			step->bad++;
 			r = 0;
 		}
@@ -173,18 +179,13 @@ int cmek_content_reencrypt(struct cmek_ofile *file, uint64_t max_bytes, struct c
 
 	step->done = false;
 	step->moved_bytes = step->moved_pages = step->bad = 0;
-	if (r == -EBADMSG || r == -EIO || r == -ENOKEY) {
+	if (is_bad(r)) {
 		step->bad = 1;
 		step->done = true;
 		return 0;
 	}
 	if (r < 0)
 		return r;
-	/* Nobody can read it any more: there is nothing to keep. */
-	if (cmek_ofile_abandon(file)) {
-		step->done = true;
-		return 0;
-	}
 	if (step->group == 0)
 		let_others_end(file);
 	step->dek = cmek_keyring_active_dek(file->content->ring);

@@ -105,10 +105,6 @@ int cmek_content_verify(struct cmek_ofile *file, struct cmek_verify_step *step)
 	step->bad = step->done;
 	if (r < 0 || active == 0)
 		return step->done ? 0 : r < 0 ? r : -EKEYREVOKED;
-	/* It goes with the last who has it open, and that is the caller. */
-	step->done = cmek_ofile_abandon(file);
-	if (step->done)
-		return 0;
 	/* What is shorter in memory, or has holes there, than in the store. */
 	if (step->group == 0 && cmek_commit_needed(file))
 		r = cmek_content_commit(file);

@@ -38,13 +38,34 @@ setfattr -n user.comment -v "of a file" "$mnt/tree/1/1/file" 2>/dev/null || true
 (cd "$mnt" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >"$T/sums"
 (cd "$mnt" && find . -type l -printf '%p %l\n' | sort) >"$T/links"
 
-say "under renames across directories, and a file that has lost its name"
+say "under renames across directories, and files that have lost their names, one of which nobody has open just now"
 expect_code 0 "$CTL" header backup "$store" "$T/before.backup"
-expect_code 0 "$CTL" rotate "$mnt"
-expect_code 0 "$CTL" header backup "$store" "$T/between.backup"
 exec 7<>"$mnt/gone"
 head -c 300000 "$mnt/large" >&7
 rm "$mnt/gone"
+$PYTHON - "$mnt/large" "$mnt/gone too" "$T/has" "$T/enough" <<'PYTHON' &
+import os, sys, time
+large, path, has, enough = sys.argv[1:]
+data = open(large, 'rb').read(500000)
+with open(path, 'wb') as f:
+    f.write(data)
+    path_fd = os.open(path, os.O_PATH)
+    os.fsync(f.fileno())
+    f.seek(0)
+    f.write(data[::-1])
+os.unlink(path)
+open(has, 'w').close()
+while not os.path.exists(enough):
+    time.sleep(0.05)
+with open(f'/proc/self/fd/{path_fd}', 'rb') as f:
+    os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if f.read() != data[::-1]:
+        sys.exit('it has changed')
+PYTHON
+holder=$!
+wait_for 60 [ -e "$T/has" ] || fail "no file without a name"
+expect_code 0 "$CTL" rotate "$mnt"
+expect_code 0 "$CTL" header backup "$store" "$T/between.backup"
 $PYTHON - "$mnt/tree" "$T/enough" <<'PYTHON' &
 # Directories and entries change places with their like in other directories, and back, again and again.
 import ctypes, itertools, os, sys
@@ -71,11 +92,12 @@ dek_is 1 retired || fail "data key 1 is $(dek 1)"
 [ "$(last ended_deks.0.id)" = 1 ] || fail "the output does not name it"
 [ "$(last ended_deks.0.header_backups.0.path)" = "$T/before.backup" ] || fail "backups that hold it are not named"
 [ "$(last verified.map_pages)" -gt 50 ] || fail "the proof is of $(last verified.map_pages) pages"
-[ "$(last verified.nameless)" -ge 1 ] || fail "the file without a name was not looked at"
+[ "$(last verified.nameless)" -ge 2 ] || fail "a file without a name was not looked at"
 [ "$(events dek.retire)" = 1 ] || fail "no event"
 grep -q '"event":"dek.retire".*"dek":1.*nothing else than data key 2 in' "$CMEKFS_AUDIT_LOG" || fail "the event has no proof"
 touch "$T/enough"
 wait $mover || fail "the one who renames has failed"
+wait $holder || fail "a file without a name that nobody had open"
 cmp <(head -c 300000 "$mnt/large") /dev/fd/7 || fail "the file without a name has changed"
 exec 7>&-
 same

@@ -309,6 +309,60 @@ START_TEST(damaged)
 }
 END_TEST
 
+/* Put back into the store when its key was retired: it is told, and does not stop the whole. */
+START_TEST(retired)
+{
+	struct cmek_reencrypt_step sum;
+	struct cmek_ofile *file;
+	struct volume v;
+
+	start(&v, true);
+	file = file_open(&v, 5);
+	put(file, 0, 3 * GROUP, 1);
+	close_and_settle(&v, file);
+	rotate(&v);
+	cmek_keyring_retire_dek(v.ring, 1);
+	file = file_open(&v, 5);
+	move_all(file, UINT64_MAX, &sum);
+	ck_assert_uint_eq(sum.bad, 1);
+	ck_assert_uint_eq(sum.moved_bytes, 0);
+	ck_assert_uint_eq(verify_all(file).bad, 1);
+	cmek_ofile_close(file);
+	volume_stop(&v);
+}
+END_TEST
+
+/* Who can open a file without a name again (by a descriptor that is none for reading) finds all of it. */
+START_TEST(nameless)
+{
+	struct cmek_reencrypt_step sum;
+	struct cmek_verify_step seen;
+	struct cmek_ofile *file;
+	struct volume v;
+	char path[128];
+
+	start(&v, _i);
+	file = file_open(&v, 5);
+	put(file, 0, GROUP, 1);
+	ck_assert_int_eq(cmek_content_commit(file), 0);
+	put(file, 0, BLOCK, 2);
+	snprintf(path, sizeof(path), "%s/5", v.dir);
+	ck_assert_int_eq(unlink(path), 0);
+	rotate(&v);
+	move_all(file, UINT64_MAX, &sum);
+	ck_assert_uint_eq(sum.moved_bytes, GROUP);
+	seen = verify_all(file);
+	ck_assert_uint_eq(seen.old + seen.bad, 0);
+	ck_assert_uint_eq(seen.blocks, GROUP / BLOCK);
+	cmek_keyring_retire_dek(v.ring, 1);
+	cmek_content_forget_keys(v.content);
+	expect(file, 0, BLOCK, 2);
+	expect(file, BLOCK, GROUP - BLOCK, 1);
+	cmek_ofile_close(file);
+	volume_stop(&v);
+}
+END_TEST
+
 struct writers {
 	struct cmek_ofile *file;
 	atomic_bool enough;
@@ -403,6 +457,8 @@ int main(void)
 	tcase_add_loop_test(tc, verified, 0, (int)(sizeof(shapes) / sizeof(*shapes)));
 	tcase_add_test(tc, found_in_the_store);
 	tcase_add_test(tc, damaged);
+	tcase_add_test(tc, retired);
+	tcase_add_loop_test(tc, nameless, 0, 2);
 	tcase_add_test(tc, beside_writers);
 	tcase_add_test(tc, refused);
 	suite_add_tcase(suite, tc);
