@@ -58,6 +58,41 @@ static void ask_kms(const struct cmek_slot *slot, const struct cmek_kms_options 
 	state->behind = cmek_error_is_set(&state->err) ? -1 : cmek_ctl_rotations_since(&state->info, slot->version);
 }
 
+/*
+ * A slot before this one whose service, in the same place, gave no answer: to wait for that once more for each slot would tell
+ * nothing new. NULL: there is none.
+ */
+static const struct cmek_slot *silent_before(const struct status *s, size_t slot)
+{
+	const struct cmek_slot *here = &s->hdr->slots[slot], *other;
+	size_t i;
+
+	for (i = 0; i < slot; i++) {
+		other = &s->hdr->slots[i];
+		if (s->slots[i].err.kind == CMEK_E_UNREACHABLE && !strcmp(other->provider, here->provider) &&
+		    !strcmp(other->region, here->region))
+			return other;
+	}
+	return NULL;
+}
+
+static void ask_all(struct status *s, const struct cmek_kms_options *opts)
+{
+	const struct cmek_slot *silent;
+	size_t i;
+
+	for (i = 0; i < s->hdr->n_slots; i++) {
+		silent = silent_before(s, i);
+		if (!silent) {
+			ask_kms(&s->hdr->slots[i], opts, &s->slots[i]);
+			continue;
+		}
+		(void)cmek_error_set(&s->slots[i].err, CMEK_E_UNREACHABLE, EHOSTUNREACH,
+				     "not asked, as the service of slot %u did not answer", silent->id);
+		s->slots[i].behind = -1;
+	}
+}
+
 /* The pins, and a word on them for all slots at once when there are none. */
 static void ask_registry(struct status *s)
 {
@@ -144,11 +179,11 @@ static json_t *dek_json(const struct cmek_dek_entry *dek)
 			 known_time(dek->destroy_after), "destroyed", known_time(dek->destroyed));
 }
 
-static void print(const struct status *s)
+/* What is known without asking a key service, which may take long just when somebody wants to know. */
+static void print_head(const struct status *s)
 {
 	const struct cmek_volhdr *hdr = s->hdr;
 	char uuid[CMEK_UUID_TEXT];
-	size_t i;
 
 	cmek_uuid_encode(hdr->uuid, uuid);
 	cmek_tool_say(s->tool, "volume:      %s%s%s%s", uuid, hdr->label[0] ? "  \"" : "", hdr->label,
@@ -164,6 +199,14 @@ static void print(const struct status *s)
 		      cmek_volhdr_store_unequal(s->store) ?
 			      ", the copies differ (the next read-write mount repairs that)" :
 			      "");
+	(void)fflush(stdout); /* cmek_tool_done() tells whether it was written */
+}
+
+static void print_keys(const struct status *s)
+{
+	const struct cmek_volhdr *hdr = s->hdr;
+	size_t i;
+
 	cmek_tool_say(s->tool, "%-4s  %-8s  %-16s  %-8s  %-6s  %s", "SLOT", "PURPOSE", "STATE", "VERSION", "PINNED",
 		      "KEY");
 	for (i = 0; i < hdr->n_slots; i++) {
@@ -219,7 +262,6 @@ static int collect(struct status *s, const char *volume, struct cmek_ctl_unlock 
 	const struct cmek_kms_options *opts = &unlock->kms;
 	struct cmek_error mount_err = CMEK_ERROR_INIT;
 	int fd = -1, ret;
-	size_t i;
 
 	/* A mount is asked even where the store could be: only it knows what a UUID or a label stand for. */
 	if (cmek_ctl_mount_find(volume, opts->config_path, &s->mount, &mount_err) == 0)
@@ -247,9 +289,6 @@ static int collect(struct status *s, const char *volume, struct cmek_ctl_unlock 
 	s->slots = calloc(s->hdr->n_slots, sizeof(*s->slots));
 	if (!s->slots)
 		return cmek_error_sys(err, ENOMEM, "status");
-	for (i = 0; i < s->hdr->n_slots; i++)
-		ask_kms(&s->hdr->slots[i], opts, &s->slots[i]);
-	ask_registry(s);
 	return 0;
 }
 
@@ -297,7 +336,10 @@ int cmek_ctl_status(struct cmek_tool *tool, int argc, char **argv)
 		}
 		code = cmek_tool_fail(tool, &err);
 	} else {
-		print(&s);
+		print_head(&s);
+		ask_all(&s, &unlock.kms);
+		ask_registry(&s);
+		print_keys(&s);
 		json = status_json(&s);
 		cmek_tool_json(tool, &json);
 		code = cmek_tool_done(tool);

@@ -204,6 +204,22 @@ grep -q "slot 1 (local:spare) opened the volume; before it failed slot 0 .*not a
 stop "$SHM/two" "$mnt"
 AWS_ACCESS_KEY_ID=AKIDNOBODY AWS_SECRET_ACCESS_KEY=s expect_code $DENIED "$CMEKFS" "$SHM/two" "$mnt" -o slot=0
 
+say "a service that does not answer: what is known without it is told at once, and one key is asked about"
+mkdir "$SHM/silent"
+"$CTL" key enable "$mrk"
+"$MKFS" --key "$key" --key aws-kms://alias/everywhere "$SHM/silent" >/dev/null
+port=$(emulate line '{}' | tr -dc 0-9)
+emulate line "{\"port\": $port, \"mode\": \"hole\"}" >/dev/null
+kms_says "attempts = 1" "deadline = 1h"
+AWS_ENDPOINT_URL=http://127.0.0.1:$port "$CTL" status "$SHM/silent" >"$T/status" &
+asking=$!
+wait_for 60 grep -q "^block size" "$T/status" || fail "it waits before it tells anything"
+kill $asking
+wait $asking || true
+emulate line "{\"port\": $port, \"mode\": \"refuse\"}" >/dev/null
+AWS_ENDPOINT_URL=http://127.0.0.1:$port expect_code 0 "$CTL" status "$SHM/silent"
+expect_text "^0 +data +unreachable" "^1 +data +unreachable" "not asked, as the service of slot 0 did not answer"
+: >"$CMEKFS_CONFIG"
 
 say "deleted for good"
 "$CTL" key schedule-deletion --days 7 "$key" >/dev/null
