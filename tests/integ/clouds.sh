@@ -109,6 +109,29 @@ start_daemon "$store" "$mnt"
 echo content >"$mnt/file"
 stop "$store" "$mnt"
 
+say "what a service answered is gone from the memory of who asked it, at the mount and by the watch"
+# unwrapped N OPERATION
+unwrapped() { [ "$(asked "$2")" -ge "$1" ]; }
+# No key in any process but the one that has the store. (Of that one lock_memory.sh tells.)
+only_storage_has_keys() {
+	local pids
+	mapfile -t pids < <(fs_pids "$store" | grep -vxF "$(storage_pid "$store")")
+	[ ${#pids[@]} -eq 3 ] || fail "processes: ${pids[*]}"
+	$PYTHON "$HERE/memory_scan.py" "$store" "no text" "${pids[@]}" <"$T/keys/kek" >"$T/found" 2>"$T/where"
+	! grep -vE '^[a-z]+ 0 ' "$T/found"
+}
+if $PYTHON -c 'import cryptography' 2>/dev/null; then
+	(umask 077 && $PYTHON "$HERE/../reader/local_unwrap.py" --slot 2 "$store" >"$T/keys/kek")
+	for by in 0:decrypt 1:unwrap 3:Decrypt; do
+		emulate log DELETE >/dev/null
+		start_daemon "$store" "$mnt" -o "slot=${by%:*}"
+		"$CTL" watch "$mnt" grace=1h >/dev/null # asks at once
+		wait_for 60 unwrapped 2 "${by#*:}" || fail "the watch does not ask: $(emulate log)"
+		wait_for 30 only_storage_has_keys || fail "left in memory: $(cat "$T/where")" # an answer may be on its way
+		stop "$store" "$mnt"
+	done
+fi
+
 say "the first slot that serves is the only one that is asked"
 emulate log DELETE >/dev/null
 opens
