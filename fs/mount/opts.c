@@ -29,6 +29,7 @@
 enum verb {
 	IGNORE,       /* belongs to mount(8), systemd or the user; no value looked at */
 	KERNEL_FLAG,  /* goes to mount(2) as it is */
+	ALLOW_FLAG,   /* before all of those, without its "allow_" */
 	READ_ONLY,    /* n: the new state */
 	WRITEBACK,    /* n */
 	JOURNAL,      /* n */
@@ -102,9 +103,9 @@ static const struct option_row option_table[] = {
 	{ "nosuid", KERNEL_FLAG, false, 0, 0 },
 	{ "dev", KERNEL_FLAG, false, 0, 0 },
 	{ "nodev", KERNEL_FLAG, false, 0, 0 },
-	/* The same once more: mount(8) passes on what takes something away, and neither "suid" nor "dev". */
-	{ "allow_suid", KERNEL_FLAG, false, ALLOW_LEN, 0 },
-	{ "allow_dev", KERNEL_FLAG, false, ALLOW_LEN, 0 },
+	/* mount(8) passes on neither "suid" nor "dev", and "nosuid" in front of what it does not know: that is to count. */
+	{ "allow_suid", ALLOW_FLAG, false, 0, 0 },
+	{ "allow_dev", ALLOW_FLAG, false, 0, 0 },
 	{ "exec", KERNEL_FLAG, false, 0, 0 },
 	{ "noexec", KERNEL_FLAG, false, 0, 0 },
 	{ "sync", KERNEL_FLAG, false, 0, 0 },
@@ -174,11 +175,13 @@ static int replace_text(char **field, const char *value, struct cmek_error *err)
 	return 0;
 }
 
-static int append_flag(char **flags, const char *flag, struct cmek_error *err)
+/* The last one counts where two contradict each other. */
+static int add_flag(char **flags, const char *flag, bool in_front, struct cmek_error *err)
 {
+	const char *first = in_front ? flag : *flags, *second = in_front ? *flags : flag;
 	char *joined = NULL;
 
-	if (asprintf(&joined, "%s%s%s", *flags, **flags ? "," : "", flag) < 0)
+	if (asprintf(&joined, "%s%s%s", first, **flags ? "," : "", second) < 0)
 		return cmek_error_sys(err, ENOMEM, "reading the options");
 	free(*flags);
 	*flags = joined;
@@ -227,7 +230,9 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 	case IGNORE:
 		return 0;
 	case KERNEL_FLAG:
-		return append_flag(&opts->kernel_flags, row->name + row->n, err);
+		return add_flag(&opts->kernel_flags, row->name, false, err);
+	case ALLOW_FLAG:
+		return add_flag(&opts->kernel_flags, row->name + ALLOW_LEN, true, err);
 	case READ_ONLY:
 		opts->read_only = row->n;
 		return 0;

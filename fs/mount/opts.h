@@ -18,7 +18,7 @@ struct cmek_mount_opts {
 	char *store;           /* the store's directory; absolute after cmek_mount_opts_resolve() */
 	char *mountpoint;      /* absolute and without symbolic links after cmek_mount_opts_resolve() */
 	char *fsname;          /* what mount tables show as the source; NULL = the store */
-	char *kernel_flags;    /* "nosuid,noatime": flags of mount(2) in the order given, never NULL */
+	char *kernel_flags;    /* "nosuid,noatime": flags of mount(2), the last one counts, never NULL */
 	char *key_uri;         /* pin: only a slot of this key may open the volume; NULL = as configured */
 	char *passphrase_file; /* NULL = ask on the terminal when a passphrase is needed */
 	char *keystore_path;   /* NULL = the local provider's default */

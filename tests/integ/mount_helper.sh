@@ -71,6 +71,11 @@ mknod "$mnt/null" c 1 3
 echo gone >"$mnt/null"
 rm "$mnt/null"
 leave
+# What takes them away counts, wherever it stands: mount(8) puts it in front.
+mount -t cmekfs -o allow_dev,allow_suid,nosuid "$store" "$mnt"
+options nosuid
+if findmnt -n -o OPTIONS "$mnt" | grep -q nodev; then fail "-o allow_dev: it is nodev"; fi
+leave
 # mount -f: all is checked, nothing is mounted.
 mount -f -t cmekfs "$store" "$mnt"
 if findmnt -n "$mnt" >/dev/null; then fail "mount -f has mounted"; fi
