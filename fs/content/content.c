@@ -15,7 +15,7 @@
 #define HELD_MAX_DEFAULT (UINT64_C(64) << 20)
 #define MAP_CACHE_DEFAULT (UINT64_C(64) << 20)
 #define COMMIT_MS_DEFAULT 5000u
-#define KEYS_KEPT 4096u
+#define MAX_KEYS_DEFAULT 4096u
 #define QUEUED_MIN 16u
 #define QUEUED_MAX 1024u
 
@@ -68,6 +68,8 @@ static void set_params(struct cmek_content *content, const struct cmek_content_p
 		content->params.held_max_bytes = HELD_MAX_DEFAULT;
 	if (content->params.map_cache_bytes == 0)
 		content->params.map_cache_bytes = MAP_CACHE_DEFAULT;
+	if (content->params.max_keys == 0)
+		content->params.max_keys = MAX_KEYS_DEFAULT;
 	if (content->params.commit_ms == 0)
 		content->params.commit_ms = COMMIT_MS_DEFAULT;
 	content->max_groups = content->params.map_cache_bytes / sizeof(struct cmek_group) + 1;
@@ -161,7 +163,7 @@ int cmek_content_new(struct cmek_keyring *ring, const struct cmek_content_host *
 	content->groups = calloc(content->n_buckets, sizeof(struct cmek_group *));
 	r = content->groups != NULL ? cmek_ofile_table_new(content) : -ENOMEM;
 	if (r == 0)
-		r = cmek_key_cache_new(ring, KEYS_KEPT, &content->keys);
+		r = cmek_key_cache_new(ring, content->params.max_keys, &content->keys);
 	if (r == 0)
 		r = -pthread_key_create(&content->scratch, scratch_free);
 	if (r < 0) {

@@ -54,6 +54,7 @@ struct cmek_content_params {
 	const struct cmek_overlay *overlay; /* read_only: what a replay would have written (cmek_replay_overlay()); borrowed */
 	uint64_t held_max_bytes;  /* encrypted changes held in memory before writers wait; 0 = 64 MiB */
 	uint64_t map_cache_bytes; /* decoded map pages kept; 0 = 64 MiB */
+	unsigned max_keys;        /* content keys kept; 0 = 4096 */
 	unsigned commit_ms;       /* changes go to the store after this at the latest; 0 = 5000 */
 	/* The journal, emptied by cmek_replay(). */
 	bool no_journal;

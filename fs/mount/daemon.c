@@ -304,6 +304,7 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		.block_size = hdr->block_size,
 		.symlink_max = hdr->symlink_max,
 		.read_only = d->read_only,
+		.max_fds = d->opts->fd_cache,
 	};
 	struct cmek_content_params content_params = {
 		.block_size = hdr->block_size,
@@ -311,6 +312,7 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		.overlay = d->overlay,
 		.held_max_bytes = d->opts->held_max_bytes,
 		.map_cache_bytes = d->opts->map_cache_bytes,
+		.max_keys = d->opts->key_cache,
 		.commit_ms = d->opts->commit_ms,
 		.no_journal = !d->opts->journal,
 		.journal_bytes = d->opts->journal_bytes,

@@ -24,6 +24,7 @@
 #define BYTES_MIN (UINT64_C(1) << 20)
 #define BYTES_MAX (UINT64_C(1) << 40)
 #define SLOT_MAX 31
+#define COUNT_MIN 64
 
 /* What an option in -o does with its value, or without one. */
 enum verb {
@@ -42,12 +43,13 @@ enum verb {
 	COMMIT,
 	THREADS,
 	BYTES,
+	COUNT,     /* n: the most */
 	WATCH_OFF, /* n */
 	WATCH,     /* a key of cmek_watch_policy_set() behind "watch_" */
 	AUTO_REWRAP, /* n */
 };
 
-/* needs_value: the option is `name=VALUE`; otherwise it stands alone. field: offset of what TEXT and BYTES set. */
+/* needs_value: the option is `name=VALUE`; otherwise it stands alone. field: offset of what TEXT, BYTES and COUNT set. */
 struct option_row {
 	const char *name;
 	enum verb verb;
@@ -82,6 +84,8 @@ static const struct option_row option_table[] = {
 	{ "max_threads", THREADS, true, 0, 0 },
 	{ "held_max", BYTES, true, 0, FIELD(held_max_bytes) },
 	{ "map_cache", BYTES, true, 0, FIELD(map_cache_bytes) },
+	{ "fd_cache", COUNT, true, 1 << 20, FIELD(fd_cache) },
+	{ "key_cache", COUNT, true, 1 << 16, FIELD(key_cache) },
 	{ "journal_size", BYTES, true, 0, FIELD(journal_bytes) },
 
 	{ "watch", WATCH_OFF, false, 0, 0 },
@@ -150,6 +154,7 @@ static const char usage_text[] =
 	"       keystore=FILE, config=FILE, profile=NAME\n"
 	"       allow_other, noallow_other, allow_root\n"
 	"       commit=SECONDS, held_max=SIZE, map_cache=SIZE, max_threads=N\n"
+	"       fd_cache=N, key_cache=N descriptors and content keys kept\n"
 	"       nowatch, watch_interval=TIME, watch_grace=TIME, watch_on_STATE=ACTION, ...\n"
 	"       auto_rewrap             wrap key slots under newer versions of their keys\n"
 	"       nojournal, journal_size=SIZE, salvage, nowriteback, unlocked_memory\n"
@@ -224,6 +229,7 @@ static int give_watch(struct cmek_mount_opts *opts, const char *key, const char 
 static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row, const char *value,
 		     struct cmek_error *err)
 {
+	unsigned count;
 	uint64_t n;
 
 	switch (row->verb) {
@@ -274,6 +280,13 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 		if (cmek_parse_size(value, BYTES_MAX, &n) != 0 || n < BYTES_MIN)
 			return bad_value(row, value, "a size from 1M on, as in 64M", err);
 		memcpy((char *)opts + row->field, &n, sizeof(n));
+		return 0;
+	case COUNT:
+		if (cmek_parse_u64(value, (uint64_t)row->n, &n) != 0 || n < COUNT_MIN)
+			return cmek_error_set(err, CMEK_E_USAGE, EINVAL, "mount option %s=%s: expected %d to %d", row->name, value,
+					      COUNT_MIN, row->n);
+		count = (unsigned)n;
+		memcpy((char *)opts + row->field, &count, sizeof(count));
 		return 0;
 	case WATCH_OFF:
 		opts->watch.off = row->n;

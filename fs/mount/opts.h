@@ -45,6 +45,8 @@ struct cmek_mount_opts {
 	uint64_t held_max_bytes;
 	uint64_t map_cache_bytes;
 	uint64_t journal_bytes;
+	unsigned fd_cache;  /* descriptors */
+	unsigned key_cache; /* content keys */
 };
 
 /*

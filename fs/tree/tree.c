@@ -23,7 +23,7 @@
 #define DEFAULT_MAX_NODES (UINT64_C(1) << 24)
 #define MAX_FDS 65536 /* by default: each one keeps an inode of the store in memory */
 #define MIN_FDS 64
-#define MAX_FILE_FDS 256
+#define MAX_FILE_FDS 256 /* of them, and a quarter of all at most: for what is no directory */
 
 static void node_gone(void *arg, uint64_t number, mode_t type)
 {
@@ -37,7 +37,7 @@ static void node_gone(void *arg, uint64_t number, mode_t type)
 	cmek_tree_streams_drop(tree->streams, number);
 }
 
-/* As many descriptors as we may have, and the part of them that is for directories. */
+/* How many descriptors are kept; first as many are allowed as we may have. */
 static unsigned fd_budget(const struct cmek_tree_params *params)
 {
 	struct rlimit limit;
@@ -52,7 +52,7 @@ static unsigned fd_budget(const struct cmek_tree_params *params)
 		n = limit.rlim_cur;
 	}
 	if (params->max_fds)
-		return params->max_fds;
+		return params->max_fds < n / 2 ? params->max_fds : (unsigned)(n / 2);
 	if (n / 4 > MAX_FDS)
 		return MAX_FDS;
 	return n / 4 < MIN_FDS ? MIN_FDS : (unsigned)(n / 4);
@@ -89,6 +89,7 @@ static int probe_root(struct cmek_tree *tree, struct cmek_error *err)
 int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tree_params *params,
 		  struct cmek_tree **ret_tree, struct cmek_error *err)
 {
+	const unsigned n_fds = fd_budget(params), n_files = n_fds / 4 < MAX_FILE_FDS ? n_fds / 4 : MAX_FILE_FDS;
 	struct cmek_tree *tree = calloc(1, sizeof *tree);
 	unsigned i;
 	int r;
@@ -118,9 +119,9 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 		r = cmek_node_table_new(params->max_nodes ? params->max_nodes : DEFAULT_MAX_NODES, node_gone, tree,
 					&tree->nodes, err);
 	if (r == 0)
-		r = cmek_fd_cache_new(fd_budget(params), &tree->dirs, err);
+		r = cmek_fd_cache_new(n_fds - n_files, &tree->dirs, err);
 	if (r == 0)
-		r = cmek_fd_cache_new(MAX_FILE_FDS, &tree->files, err);
+		r = cmek_fd_cache_new(n_files, &tree->files, err);
 	if (r == 0) {
 		r = cmek_tree_streams_new(&tree->streams);
 		if (r)

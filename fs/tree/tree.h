@@ -27,7 +27,7 @@ struct cmek_tree_params {
 	uint32_t block_size;  /* for plain sizes */
 	uint32_t symlink_max; /* longest symlink text of this store, from the header */
 	bool read_only;
-	unsigned max_fds;     /* open descriptors kept for nodes; 0 = a quarter of RLIMIT_NOFILE */
+	unsigned max_fds;     /* open descriptors kept for nodes, half of RLIMIT_NOFILE at most; 0 = a quarter of it */
 	uint64_t max_nodes;   /* 0 = 2^24 */
 };
 

@@ -11,7 +11,7 @@ seed=${CMEK_SEED:-$([ "$LONG" = 1 ] && echo $RANDOM$RANDOM || echo 1)}
 total=${CMEK_OPERATIONS:-$([ "$LONG" = 1 ] && echo 1000000 || echo 12000)}
 rounds=$([ "$LONG" = 1 ] && echo 50 || echo 4)
 fs=${CMEK_STORE_FS:-ext4}
-options=(commit=5 nojournal nowriteback "commit=1,held_max=1M,map_cache=1M,max_threads=2" "nojournal,nowriteback,max_threads=1")
+options=(commit=5 nojournal nowriteback "commit=1,held_max=1M,map_cache=1M,max_threads=2,fd_cache=64,key_cache=64" "nojournal,nowriteback,max_threads=1")
 store=$T/disk/store plain=$T/disk/plain mnt=$T/mnt
 
 say "CMEK_SEED=$seed, $total operations on $fs"

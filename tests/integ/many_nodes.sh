@@ -34,3 +34,22 @@ if [ "$LONG" = 1 ]; then
 	[ $((($(resident) - before) * 1024 / (n_dirs * n_files))) -lt 400 ] || fail "a node takes too much memory"
 fi
 stop "$store" "$mnt"
+
+say "fewer descriptors, by option"
+start "$store" "$mnt" -o fd_cache=64,key_cache=64
+pid=$(storage_pid "$store")
+mkdir "$mnt/many"
+$PYTHON - "$mnt/many" <<'END'
+import os, sys
+for d in range(300):
+    os.mkdir(f"{sys.argv[1]}/{d}")
+    with open(f"{sys.argv[1]}/{d}/file", "w") as file:
+        file.write(str(d))
+for d in range(300):
+    with open(f"{sys.argv[1]}/{d}/file") as file:
+        assert file.read() == str(d)
+END
+"$CTL" sync "$mnt"
+descriptors=$(find "/proc/$pid/fd" -type l | wc -l)
+echo "$descriptors descriptors"; [ "$descriptors" -lt 150 ] || fail "$descriptors descriptors"
+stop "$store" "$mnt"

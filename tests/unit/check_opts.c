@@ -52,6 +52,9 @@ static const struct {
 	{ { "cmekfs", "/s", "/m", "-o", "held_max=1" }, "held_max=1" },
 	{ { "cmekfs", "/s", "/m", "-o", "held_max=2T" }, "held_max=2T" },
 	{ { "cmekfs", "/s", "/m", "-o", "map_cache=many" }, "map_cache=many" },
+	{ { "cmekfs", "/s", "/m", "-o", "fd_cache=63" }, "fd_cache=63: expected 64 to 1048576" },
+	{ { "cmekfs", "/s", "/m", "-o", "fd_cache=1M" }, "fd_cache=1M" },
+	{ { "cmekfs", "/s", "/m", "-o", "key_cache=65537" }, "key_cache=65537: expected 64 to 65536" },
 	{ { "cmekfs", "/s", "/m", "-o", "RO" }, "\"RO\"" },
 	{ { "mount.cmekfs", "-d", "/s", "/m" }, "-d" },
 	{ { "mount.cmekfs", "--help" }, "--help" },
@@ -101,6 +104,7 @@ static const struct {
 	{ USER, { "cmekfs", "/s", "/m", "-o", "key=a=b" }, "rw wb key=a=b" },
 	{ USER, { "cmekfs", "/s", "/m", "-o", "commit=30,held_max=64M,map_cache=1G,max_threads=4" },
 	  "rw wb commit=30000 held=67108864 map=1073741824 threads=4" },
+	{ USER, { "cmekfs", "/s", "/m", "-o", "fd_cache=64,key_cache=65536" }, "rw wb fds=64 keys=65536" },
 	{ USER, { "cmekfs", "/s", "/m", "-o", "commit=1m" }, "rw wb commit=60000" },
 	{ USER, { "cmekfs", "/s", "/m", "-o", "nojournal" }, "rw wb nojournal" },
 	{ USER, { "cmekfs", "/s", "/m", "-o", "nojournal,journal,journal_size=128M" }, "rw wb journal=134217728" },
@@ -150,6 +154,8 @@ static void describe(const struct cmek_mount_opts *o, char text[512])
 	add(text, "%s", o->journal ? "" : " nojournal");
 	add_number(text, "journal", o->journal_bytes, o->journal_bytes);
 	add_number(text, "map", o->map_cache_bytes, o->map_cache_bytes);
+	add_number(text, "fds", o->fd_cache, o->fd_cache);
+	add_number(text, "keys", o->key_cache, o->key_cache);
 	add_number(text, "threads", o->max_threads, o->max_threads);
 }
 
