@@ -824,7 +824,7 @@ END_TEST
 START_TEST(deep_in_copy)
 {
 	enum { DEPTH = 300, DESCRIPTORS = 64 };
-	char path[2 * DEPTH + 16] = "", file[2 * DEPTH + 16];
+	char path[2 * DEPTH + 16] = "", file[sizeof(path) + sizeof("/now")];
 	struct rlimit before, few;
 	unsigned i;
 
