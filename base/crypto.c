@@ -6,6 +6,8 @@
  * A cipher context holds the expanded key on OpenSSL's heap, outside the locked pages of secret.c. That is the price of
  * not expanding it for every block. The copies are bounded (SLOTS a thread and cipher) and end with the secret: freeing
  * a secret clears every context that was keyed with it, in whichever thread it lies (cmek_crypto_forget()).
+ *
+ * Long because the cache, which is a third of it, is nobody's business but that of the ciphers.
  */
 #include "config.h"
 

@@ -63,27 +63,34 @@ static int read_rsa_key(const struct cmek_secret *pem, EVP_PKEY **ret_key, struc
 	return 0;
 }
 
+/* md: NULL = what kind of key it is says so. *sig_len: the room for the signature, then its length. */
+static int sign(EVP_PKEY *key, const EVP_MD *md, const char *what, const void *data, size_t len, uint8_t *ret_sig, size_t *sig_len,
+		struct cmek_error *err)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	int ret = 0;
+
+	if (!ctx)
+		ret = cmek_error_sys(err, ENOMEM, "signing");
+	else if (EVP_DigestSignInit(ctx, NULL, md, NULL, key) != 1 || EVP_DigestSign(ctx, ret_sig, sig_len, data, len) != 1)
+		ret = cmek_openssl_failed(err, what);
+	EVP_MD_CTX_free(ctx);
+	return ret;
+}
+
 int cmek_rs256_sign(const struct cmek_secret *pem, const void *data, size_t len, uint8_t ret_sig[CMEK_RSA_SIG_MAX],
 		    size_t *ret_len, struct cmek_error *err)
 {
 	size_t sig_len = CMEK_RSA_SIG_MAX;
-	EVP_MD_CTX *ctx = NULL;
 	EVP_PKEY *key = NULL;
 	int ret;
 
 	ERR_clear_error();
 	ret = read_rsa_key(pem, &key, err);
-	if (ret)
-		return ret;
-	ctx = EVP_MD_CTX_new();
-	if (!ctx)
-		ret = cmek_error_sys(err, ENOMEM, "signing");
-	else if (EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key) != 1 ||
-		 EVP_DigestSign(ctx, ret_sig, &sig_len, data, len) != 1)
-		ret = cmek_openssl_failed(err, "an RSA signature");
-	else
+	if (!ret)
+		ret = sign(key, EVP_sha256(), "an RSA signature", data, len, ret_sig, &sig_len, err);
+	if (!ret)
 		*ret_len = sig_len;
-	EVP_MD_CTX_free(ctx);
 	EVP_PKEY_free(key);
 	return ret;
 }
@@ -92,24 +99,17 @@ int cmek_ed25519_sign(const struct cmek_secret *pem, const void *data, size_t le
 		      uint8_t ret_public[CMEK_ED25519_PUBLIC_LEN], struct cmek_error *err)
 {
 	size_t sig_len = CMEK_ED25519_SIG_LEN, public_len = CMEK_ED25519_PUBLIC_LEN;
-	EVP_MD_CTX *ctx = NULL;
 	EVP_PKEY *key = NULL;
 	int ret;
 
 	ERR_clear_error();
 	ret = read_private_key(pem, &key, err);
-	if (ret)
-		return ret;
-	ctx = EVP_MD_CTX_new();
-	if (!EVP_PKEY_is_a(key, "ED25519"))
+	if (!ret && !EVP_PKEY_is_a(key, "ED25519"))
 		ret = cmek_error_set(err, CMEK_E_BAD_FORMAT, EINVAL, "it is not an Ed25519 key");
-	else if (!ctx)
-		ret = cmek_error_sys(err, ENOMEM, "signing");
-	else if (EVP_PKEY_get_raw_public_key(key, ret_public, &public_len) != 1 ||
-		 EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) != 1 ||
-		 EVP_DigestSign(ctx, ret_sig, &sig_len, data, len) != 1)
+	else if (!ret && EVP_PKEY_get_raw_public_key(key, ret_public, &public_len) != 1)
 		ret = cmek_openssl_failed(err, "an Ed25519 signature");
-	EVP_MD_CTX_free(ctx);
+	if (!ret)
+		ret = sign(key, NULL, "an Ed25519 signature", data, len, ret_sig, &sig_len, err);
 	EVP_PKEY_free(key);
 	return ret;
 }
