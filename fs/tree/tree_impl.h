@@ -148,7 +148,7 @@ void cmek_tree_place_drop_link(struct cmek_tree *tree, const struct cmek_tree_pl
  * They are computed again, and looking for the entry is worth another attempt.
  */
 bool cmek_tree_place_moved(struct cmek_tree *tree, struct cmek_tree_place *place, const char *plain);
-/* The directory has changed: listings in progress read it anew. */
+/* The directory has changed: listings that begin from now on show it, whatever was read ahead. */
 void cmek_tree_dir_changed(struct cmek_tree *tree, const struct cmek_tree_dir *dir);
 uint32_t cmek_tree_dir_version(struct cmek_tree *tree, const struct cmek_node_key *dir);
 

@@ -3,6 +3,10 @@
  * Directory listing without open state. A listing is resumed by the store's own cookie; a few streams (a descriptor
  * and what was read ahead) are kept between calls, because the kernel asks for some twenty entries at a time and the
  * store gives hundreds. A stream belongs to one call while it is used, so listings of one directory run in parallel.
+ *
+ * Which listing a stream was made for is not known. What has changed in the directory is read anew only if another listing
+ * has begun since, which must see it. The others need not, and on btrfs a seek moves the end of the listing to what came
+ * last: who renames as they list would never get there.
  */
 #include "config.h"
 
@@ -27,9 +31,11 @@
 struct stream {
 	uint64_t node;
 	int fd;
-	bool sought;      /* fd stands where the buffer ends */
-	uint32_t version; /* of the directory when the buffer was filled */
-	uint64_t off;     /* cookie of the record at pos */
+	bool sought;             /* fd stands where the buffer ends */
+	uint32_t version;        /* of the directory when the buffer was filled */
+	uint32_t sought_version; /* of the directory when fd was opened, or moved */
+	unsigned sought_begun;   /* the stripe's n_ever_begun then */
+	uint64_t off;            /* cookie behind the last entry that was emitted, which the next call begins from */
 	size_t pos, len;
 	char buf[BUF_BYTES] __attribute__((aligned(8)));
 };
@@ -38,6 +44,7 @@ struct stream {
 struct stripe {
 	pthread_rwlock_t lock;
 	atomic_uint n_begun; /* an estimate: it is known when one begins and ends, but not when it is given up */
+	atomic_uint n_ever_begun; /* listings that began, and moves that ended */
 	_Atomic(uint64_t) first_ms, last_ms; /* when the first of them began, and the last one was asked for */
 };
 
@@ -51,9 +58,11 @@ struct cmek_tree_streams {
 /* What one call of cmek_tree_readdir() works on. */
 struct listing {
 	struct cmek_tree *tree;
+	struct stripe *stripe;
 	struct cmek_tree_dir dir;
 	struct cmek_tree_place place; /* its dir is a copy of dir; for the entry at hand */
 	bool plus;
+	bool stale; /* the directory has changed since the stream's buffer was filled */
 	cmek_emit_fn emit;
 	void *arg;
 	unsigned n_bad;
@@ -121,6 +130,29 @@ void cmek_tree_streams_drop(struct cmek_tree_streams *streams, uint64_t node)
 		stream_free(dropped[--n]);
 }
 
+static uint32_t dir_version(const struct listing *l)
+{
+	return cmek_tree_dir_version(l->tree, &l->dir.fd.node.key);
+}
+
+/* Before fd is opened or moved. */
+static void note_sought(const struct listing *l, struct stream *s)
+{
+	s->sought_begun = atomic_load(&l->stripe->n_ever_begun);
+	s->sought_version = dir_version(l);
+}
+
+static void stream_resume(struct listing *l, struct stream *s)
+{
+	uint32_t version = dir_version(l);
+
+	if (s->sought_version != version && s->sought_begun != atomic_load(&l->stripe->n_ever_begun)) {
+		s->pos = s->len = 0;
+		s->sought = false;
+	}
+	l->stale = s->version != version;
+}
+
 static int stream_get(struct listing *l, uint64_t off, struct stream **ret_stream)
 {
 	struct cmek_tree_streams *streams = l->tree->streams;
@@ -128,6 +160,8 @@ static int stream_get(struct listing *l, uint64_t off, struct stream **ret_strea
 	struct stream *s = NULL;
 	unsigned i;
 
+	if (off == 0)
+		atomic_fetch_add(&l->stripe->n_ever_begun, 1);
 	pthread_mutex_lock(&streams->lock);
 	for (i = streams->n; i > 0 && off && !s; i--) {
 		if (streams->idle[i - 1]->node == node && streams->idle[i - 1]->off == off)
@@ -143,6 +177,7 @@ static int stream_get(struct listing *l, uint64_t off, struct stream **ret_strea
 		s->off = off;
 		s->sought = off == 0;
 		s->version = 0;
+		note_sought(l, s);
 		s->fd = cmek_tree_open_at(l->tree, l->dir.fd.fd, ".", O_RDONLY | O_DIRECTORY);
 		if (s->fd < 0) {
 			int r = s->fd;
@@ -150,9 +185,8 @@ static int stream_get(struct listing *l, uint64_t off, struct stream **ret_strea
 			free(s);
 			return r;
 		}
-	} else if (s->pos < s->len && s->version != cmek_tree_dir_version(l->tree, &l->dir.fd.node.key)) {
-		s->pos = s->len = 0;
-		s->sought = false;
+	} else {
+		stream_resume(l, s);
 	}
 	*ret_stream = s;
 	return 0;
@@ -180,12 +214,14 @@ static int stream_fill(struct listing *l, struct stream *s)
 	if (s->pos < s->len)
 		return 1;
 	if (!s->sought) {
+		note_sought(l, s);
 		r = cmek_store_seek(s->fd, s->off);
 		if (r)
 			return r;
 		s->sought = true;
 	}
-	s->version = cmek_tree_dir_version(l->tree, &l->dir.fd.node.key);
+	s->version = dir_version(l);
+	l->stale = false;
 	n = cmek_store_getdents(s->fd, s->buf, sizeof s->buf);
 	s->pos = 0;
 	s->len = n > 0 ? (size_t)n : 0;
@@ -240,7 +276,10 @@ bool cmek_tree_listings_begin_move(struct cmek_tree *tree, const struct cmek_nod
 
 void cmek_tree_listings_end_move(struct cmek_tree *tree, const struct cmek_node_key *dir)
 {
-	pthread_rwlock_unlock(&stripe_of(tree, dir)->lock);
+	struct stripe *stripe = stripe_of(tree, dir);
+
+	atomic_fetch_add(&stripe->n_ever_begun, 1); /* what was read ahead has names of before */
+	pthread_rwlock_unlock(&stripe->lock);
 }
 
 /* Entries */
@@ -332,6 +371,19 @@ static int look_closer(struct listing *l, const char *name, struct cmek_entry *e
 	return r;
 }
 
+/* The entry was read some time ago. -ENOENT: it has gone. Another may have come by the same name. */
+static int look_again(const struct listing *l, const char *name, struct cmek_entry *entry)
+{
+	struct cmek_store_stat st;
+	int r = cmek_store_stat(l->dir.fd.fd, name, &st);
+
+	if (r == 0) {
+		entry->st.st_ino = st.st.st_ino;
+		entry->st.st_mode = st.st.st_mode & S_IFMT;
+	}
+	return r;
+}
+
 static int emit(struct listing *l, const char *plain, const struct cmek_entry *entry, uint64_t next_off)
 {
 	int r = l->emit(l->arg, plain, entry, next_off);
@@ -359,7 +411,6 @@ static int emit_record(struct listing *l, const struct dirent64 *d)
 {
 	enum cmek_store_name_kind kind = cmek_name_kind(d->d_name);
 	char plain[CMEK_PLAIN_NAME_MAX + 1];
-	struct cmek_store_stat st;
 	struct cmek_entry entry;
 	int r;
 
@@ -381,15 +432,16 @@ static int emit_record(struct listing *l, const struct dirent64 *d)
 	memset(&entry, 0, sizeof entry);
 	entry.st.st_ino = d->d_ino;
 	entry.st.st_mode = DTTOIF(d->d_type);
+	if (l->stale && look_again(l, d->d_name, &entry) == -ENOENT)
+		return 0;
 	if (l->plus && look_closer(l, d->d_name, &entry) == -ENOENT)
 		return 0;
 	if (entry.st.st_mode == 0) {
-		r = cmek_store_stat(l->dir.fd.fd, d->d_name, &st);
+		r = look_again(l, d->d_name, &entry);
 		if (r) {
 			l->n_bad += r != -ENOENT; /* it is there, and what it is nobody can tell */
 			return 0;
 		}
-		entry.st.st_mode = st.st.st_mode & S_IFMT;
 	}
 	return emit(l, plain, &entry, (uint64_t)d->d_off);
 }
@@ -400,14 +452,13 @@ static int read_dir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool pl
 {
 	struct listing l = { .tree = tree, .plus = plus, .emit = emit_fn, .arg = arg };
 	struct stream *s = NULL;
-	struct stripe *stripe;
 	int r;
 
 	r = cmek_tree_dir_get(tree, node, &l.dir);
 	if (r)
 		return r;
-	stripe = stripe_of(tree, &l.dir.fd.node.key);
-	pthread_rwlock_rdlock(&stripe->lock);
+	l.stripe = stripe_of(tree, &l.dir.fd.node.key);
+	pthread_rwlock_rdlock(&l.stripe->lock);
 	r = cmek_tree_dir_load_id(tree, &l.dir, false);
 	if (r == 0)
 		r = stream_get(&l, off, &s);
@@ -418,19 +469,22 @@ static int read_dir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool pl
 	l.place.n_names = 1;
 	for (;;) {
 		const struct dirent64 *d;
+		unsigned n_emitted;
 
 		r = stream_fill(&l, s);
 		if (r <= 0)
 			break;
 		d = (const void *)(s->buf + s->pos);
+		n_emitted = l.n_emitted;
 		r = emit_record(&l, d);
 		if (r)
 			break;
 		s->pos += d->d_reclen;
-		s->off = (uint64_t)d->d_off;
+		if (l.n_emitted > n_emitted) /* what was passed over is nothing that a call could begin behind */
+			s->off = (uint64_t)d->d_off;
 	}
 	if (noted)
-		note_listing(stripe, off, r == 0, l.n_emitted);
+		note_listing(l.stripe, off, r == 0, l.n_emitted);
 	/* What has been listed counts; the error comes again with the next call. */
 	r = r < 0 && l.n_emitted == 0 ? r : 0;
 	if (r == 0)
@@ -440,7 +494,7 @@ static int read_dir(struct cmek_tree *tree, uint64_t node, uint64_t off, bool pl
 	if (r == 0)
 		*ret_bad = l.n_bad;
 out:
-	pthread_rwlock_unlock(&stripe->lock);
+	pthread_rwlock_unlock(&l.stripe->lock);
 	cmek_tree_dir_put(tree, &l.dir);
 	return r;
 }

@@ -87,6 +87,74 @@ START_TEST(fresh_listing)
 }
 END_TEST
 
+struct tally {
+	unsigned n, max, n_files, n_dirs; /* n: of this call */
+	uint64_t off;
+};
+
+static int tally_emit(void *arg, const char *name, const struct cmek_entry *entry, uint64_t next_off)
+{
+	struct tally *t = arg;
+
+	if (t->n == t->max)
+		return 1;
+	t->n++;
+	t->off = next_off;
+	if (entry->node)
+		cmek_tree_forget(tree, entry->node, 1);
+	if (name[0] == 'e' && S_ISDIR(entry->st.st_mode))
+		t->n_dirs++;
+	else if (name[0] == 'e')
+		t->n_files++;
+	return 0;
+}
+
+/* What was read ahead and has gone is not listed any more; what came by its name is listed as what it is. */
+START_TEST(changed_listing)
+{
+	unsigned i, plus, other, bad, n_files;
+	struct names got;
+	char name[16];
+	uint64_t dir;
+
+	tree_begin(_i);
+	for (plus = 0; plus < 2; plus++) {
+		for (other = 0; other < 2; other++) {
+			struct tally tally = { .max = 20 };
+
+			snprintf(name, sizeof name, "dir %u %u", plus, other);
+			dir = mk(ROOT, name);
+			for (i = 0; i < 60; i++) {
+				snprintf(name, sizeof name, "e%u", i);
+				cmek_tree_forget(tree, touch(dir, name), 1);
+			}
+			ck_assert_int_eq(cmek_tree_readdir(tree, dir, 0, plus, tally_emit, &tally, &bad), 0);
+			n_files = tally.n_files;
+			ck_assert_uint_ge(n_files, 18);
+			for (i = 0; i < 60; i++) {
+				snprintf(name, sizeof name, "e%u", i);
+				ck_assert_int_eq(cmek_tree_unlink(tree, dir, name), 0);
+				if (i % 2)
+					cmek_tree_forget(tree, mk(dir, name), 1);
+			}
+			if (other) {
+				got = list(dir, !plus, 7);
+				ck_assert_uint_eq(got.n, 30);
+				names_free(&got);
+			}
+			do {
+				tally.n = 0;
+				ck_assert_int_eq(cmek_tree_readdir(tree, dir, tally.off, plus, tally_emit, &tally, &bad), 0);
+				ck_assert_uint_eq(bad, 0);
+			} while (tally.n);
+			ck_assert_uint_eq(tally.n_files, n_files);
+			ck_assert_uint_le(tally.n_dirs, 30);
+		}
+	}
+	tree_end();
+}
+END_TEST
+
 /* Things in the store that are not ours, or were. */
 START_TEST(bad_entries)
 {
@@ -148,6 +216,7 @@ static Suite *make_suite(void)
 	tcase_set_timeout(tcase, 300);
 	tcase_add_loop_test(tcase, big_listing, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, fresh_listing, 0, TREE_VARIANTS);
+	tcase_add_loop_test(tcase, changed_listing, 0, TREE_VARIANTS);
 	tcase_add_loop_test(tcase, bad_entries, 0, TREE_VARIANTS);
 	suite_add_tcase(suite, tcase);
 	return suite;
