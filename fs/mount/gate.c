@@ -394,11 +394,12 @@ bool cmek_gate_wait(struct cmek_gate *gate, unsigned states, unsigned timeout_ms
 
 bool cmek_gate_op(const struct cmek_gate *gate, unsigned i, struct cmek_gate_op *ret_op)
 {
-	const struct counts *c = gate->counts + i;
+	const struct counts *c;
 	unsigned k;
 
 	if (i >= N_OPS)
 		return false;
+	c = gate->counts + i;
 	memset(ret_op, 0, sizeof(*ret_op));
 	/* Numbers that no operation has are told as one more "other" that never came. */
 	ret_op->name = op_rows[i].name ? op_rows[i].name : op_rows[0].name;
