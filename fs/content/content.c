@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/crypto.h"
 #include "fs/content/ofile.h"
@@ -52,13 +51,11 @@ struct cmek_scratch *cmek_scratch_get(struct cmek_content *content)
 }
 
 /* Files with changes have a descriptor each: a part of those that we may have. */
-static size_t queued_max(void)
+static size_t queued_max(const struct cmek_fds *fds)
 {
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur / 4 > QUEUED_MAX)
+	if (fds->limit / 4 > QUEUED_MAX)
 		return QUEUED_MAX;
-	return limit.rlim_cur / 4 < QUEUED_MIN ? QUEUED_MIN : (size_t)(limit.rlim_cur / 4);
+	return fds->limit / 4 < QUEUED_MIN ? QUEUED_MIN : fds->limit / 4;
 }
 
 static void set_params(struct cmek_content *content, const struct cmek_content_params *params)
@@ -74,7 +71,8 @@ static void set_params(struct cmek_content *content, const struct cmek_content_p
 		content->params.commit_ms = COMMIT_MS_DEFAULT;
 	content->max_groups = content->params.map_cache_bytes / sizeof(struct cmek_group) + 1;
 	content->n_buckets = content->max_groups * 2 | 1;
-	content->max_queued = queued_max();
+	cmek_fds_plan(&content->fds);
+	content->max_queued = queued_max(&content->fds);
 }
 
 static int start_committer(struct cmek_content *content)

@@ -112,8 +112,16 @@ int cmek_content_failed(const struct cmek_content *content);
 /*
  * Opens, or joins those who have it open. fd: a read-write store descriptor the caller already has (just created),
  * taken over, or -1. trunc: empties the file in the same step (O_TRUNC). Each success is paired with cmek_ofile_close().
+ * -EMFILE: the descriptors that are left are kept for other things (base/fds.h).
  */
 int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool trunc, struct cmek_ofile **ret_file);
+/* The same for a single request, which is one of those other things. */
+int cmek_ofile_open_briefly(struct cmek_content *content, uint64_t node, struct cmek_ofile **ret_file);
+/*
+ * Descriptors ran out: brings the changes of files that nobody has open to the store, which lets go of theirs. False: there
+ * are none, or it did not work.
+ */
+bool cmek_content_commit_closed(struct cmek_content *content);
 /* One open less. Errors of earlier deferred work are told by cmek_ofile_flush(), not here. */
 void cmek_ofile_close(struct cmek_ofile *file);
 /* It has changes that are not in the store yet: while it has, its node must not be forgotten. */

@@ -179,6 +179,17 @@ struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min
 	return file;
 }
 
+bool cmek_ofile_any_closed(struct cmek_content *content)
+{
+	struct cmek_ofile *file;
+
+	(void)pthread_mutex_lock(&content->files_lock);
+	for (file = content->queue_head; file != NULL && file->refs > 0; file = file->queue_next)
+		;
+	(void)pthread_mutex_unlock(&content->files_lock);
+	return file != NULL;
+}
+
 uint64_t cmek_ofile_oldest_ms(struct cmek_content *content)
 {
 	uint64_t ms = 0;
@@ -235,6 +246,12 @@ void cmek_ofile_unref(struct cmek_ofile *file)
 		ofile_destroy(file);
 }
 
+/* Its descriptor is one of those that are kept for what does not take long. */
+static bool is_reserve(const struct cmek_ofile *file)
+{
+	return file->fd >= file->content->fds.user_end;
+}
+
 void cmek_ofile_close(struct cmek_ofile *file)
 {
 	struct cmek_content *content;
@@ -249,8 +266,8 @@ void cmek_ofile_close(struct cmek_ofile *file)
 	 * must not fall so far behind that their descriptors run out; and who empties a file to write it anew, and trusts
 	 * the close, shall not find it empty seconds later (ext4's auto_da_alloc).
 	 */
-	last = file->refs == 1 &&
-	       (content->journal == NULL || file->rewritten || content->n_queued > 2 * content->max_queued);
+	last = file->refs == 1 && (content->journal == NULL || file->rewritten || is_reserve(file) ||
+				   content->n_queued > 2 * content->max_queued);
 	(void)pthread_mutex_unlock(&content->files_lock);
 	if (last && cmek_commit_needed(file) && cmek_content_commit(file) < 0)
 		cmek_ofile_queue(file); /* recorded and reported; the committer tries again */
@@ -310,7 +327,7 @@ static int open_fd_locked(struct cmek_ofile *file, int fd)
 	return 0;
 }
 
-int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool trunc, struct cmek_ofile **ret_file)
+static int open_file(struct cmek_content *content, uint64_t node, int fd, bool briefly, struct cmek_ofile **ret_file)
 {
 	struct cmek_ofile *file = find_or_insert(content, node);
 	int r, spare = fd;
@@ -327,14 +344,33 @@ int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool tr
 	(void)pthread_rwlock_unlock(&file->lock);
 	if (spare >= 0)
 		(void)close(spare);
-	if (r == 0 && trunc)
-		r = cmek_content_truncate(file, 0);
+	if (r == 0 && !briefly && is_reserve(file))
+		r = -EMFILE;
 	if (r < 0) {
 		cmek_ofile_unref(file);
 		return r;
 	}
 	*ret_file = file;
 	return 0;
+}
+
+int cmek_ofile_open(struct cmek_content *content, uint64_t node, int fd, bool trunc, struct cmek_ofile **ret_file)
+{
+	struct cmek_ofile *file = NULL;
+	int r = open_file(content, node, fd, false, &file);
+
+	if (r == 0 && trunc)
+		r = cmek_content_truncate(file, 0);
+	if (r == 0)
+		*ret_file = file;
+	else if (file)
+		cmek_ofile_unref(file);
+	return r;
+}
+
+int cmek_ofile_open_briefly(struct cmek_content *content, uint64_t node, struct cmek_ofile **ret_file)
+{
+	return open_file(content, node, -1, true, ret_file);
 }
 
 int cmek_ofile_seal_key(struct cmek_ofile *file, uint32_t n, uint64_t bytes, struct cmek_seal_right *ret_right,

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/fds.h"
 #include "fs/content/absent.h"
 #include "fs/content/content.h"
 #include "fs/content/journal.h"
@@ -128,6 +129,7 @@ struct cmek_content {
 	struct cmek_journal *journal; /* NULL: none */
 	uint8_t mount_id[16];
 	atomic_bool suspended; /* the volume is locked: nothing is committed */
+	struct cmek_fds fds;
 	size_t max_queued; /* files with changes, beyond which they are committed without waiting for their time */
 	pthread_key_t scratch;
 	pthread_t committer;
@@ -176,6 +178,8 @@ void cmek_ofile_table_drop(struct cmek_content *content);
  * else NULL, and *ret_wait_ms says how long to wait.
  */
 struct cmek_ofile *cmek_ofile_dequeue(struct cmek_content *content, uint64_t min_age_ms, uint64_t *ret_wait_ms);
+/* Whether a file waits that nobody has open. */
+bool cmek_ofile_any_closed(struct cmek_content *content);
 /* How long the file that has waited longest has waited; 0: none waits. */
 uint64_t cmek_ofile_oldest_ms(struct cmek_content *content);
 /*

@@ -243,6 +243,11 @@ int cmek_content_commit_all(struct cmek_content *content)
 	return first_error;
 }
 
+bool cmek_content_commit_closed(struct cmek_content *content)
+{
+	return cmek_ofile_any_closed(content) && cmek_content_commit_all(content) == 0;
+}
+
 int cmek_content_suspend(struct cmek_content *content)
 {
 	int r = 0, flush_r, journal_r = 0;

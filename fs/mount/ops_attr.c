@@ -64,7 +64,7 @@ static int set_size(fuse_req_t req, uint64_t node, off_t size)
 
 	if (size < 0)
 		return -EINVAL;
-	rc = cmek_ofile_open(ops->content, node, -1, false, &file);
+	rc = cmek_ofile_open_briefly(ops->content, node, &file);
 	if (rc != 0)
 		return rc;
 	rc = cmek_content_truncate(file, (uint64_t)size);

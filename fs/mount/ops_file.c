@@ -7,8 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
+#include "base/fds.h"
+#include "base/log.h"
 #include "fs/mount/ops.h"
 
 static void free_read_buffer(void *buf)
@@ -72,6 +76,28 @@ static void fill_open_answer(struct fuse_file_info *fi, uint64_t node)
 	fi->keep_cache = 1;
 }
 
+/*
+ * Descriptors ran out for files that users keep open. True: closed files had some, and have let go of them, so that it is
+ * worth another try. Else the log says what to do about it, once a minute.
+ */
+static bool made_room(const struct cmek_ops *ops, int rc)
+{
+	static _Atomic(uint64_t) next_ms;
+	uint64_t now = cmek_now_ms(), next = atomic_load(&next_ms);
+	struct cmek_fds fds;
+
+	if (rc != -EMFILE)
+		return false;
+	if (cmek_content_commit_closed(ops->content))
+		return true;
+	cmek_fds_plan(&fds);
+	if (now >= next && atomic_compare_exchange_strong(&next_ms, &next, now + 60000))
+		cmek_log(CMEK_LOG_WARNING, "open: refused (ENFILE): files that are open have all %d descriptors that they may have, "
+			 "of the limit of %u; raise that (LimitNOFILE= of the unit, ulimit -Hn) and mount again",
+			 fds.user_end, fds.limit);
+	return false;
+}
+
 void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct cmek_reply_site site = cmek_site("create", parent);
@@ -83,6 +109,8 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	int fd = -1;
 	int rc = cmek_tree_create(ops->tree, parent, name, mode, fi->flags & O_EXCL, &cred, &entry, &fd);
 
+	if (made_room(ops, rc))
+		rc = cmek_tree_create(ops->tree, parent, name, mode, fi->flags & O_EXCL, &cred, &entry, &fd);
 	if (rc == 0) {
 		bool existed = fd < 0;
 
@@ -139,6 +167,8 @@ void cmek_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 	bool no_suidgid = cmek_wire_flags().kill_suidgid;
 	int rc = cmek_ofile_open(ops->content, node, -1, fi->flags & O_TRUNC, &file);
 
+	if (made_room(ops, rc))
+		rc = cmek_ofile_open(ops->content, node, -1, fi->flags & O_TRUNC, &file);
 	if (rc == 0) {
 		rc = check_size(req, file, node, fi);
 		if (rc == 0 && (fi->flags & O_TRUNC))

@@ -148,7 +148,7 @@ static int open_file(struct pass *p, uint64_t node, struct cmek_ofile **ret_file
 	int r = -ECANCELED;
 
 	if (cmek_reencrypt_enter(p->work))
-		r = cmek_ofile_open(p->params->content, node, -1, false, &file);
+		r = cmek_ofile_open_briefly(p->params->content, node, &file);
 	/*
 	 * The kernel was told another size, which it does not take back: see check_size() of ops_file.c. Under its new node it
 	 * is met by the next pass, and by no two nodes at once.

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
 #define N_SHARDS 16
@@ -37,6 +38,7 @@ struct shard {
 
 struct cmek_fd_cache {
 	unsigned max_each; /* entries of one shard */
+	int fd_end;
 	unsigned n_buckets;
 	struct shard shards[N_SHARDS];
 };
@@ -58,7 +60,7 @@ static struct cmek_fd_ref **bucket_of(struct cmek_fd_cache *cache, struct shard 
 	return &shard->buckets[hash_of(node) & (cache->n_buckets - 1)];
 }
 
-int cmek_fd_cache_new(unsigned max, struct cmek_fd_cache **ret_cache, struct cmek_error *err)
+int cmek_fd_cache_new(unsigned max, int fd_end, struct cmek_fd_cache **ret_cache, struct cmek_error *err)
 {
 	struct cmek_fd_cache *cache = calloc(1, sizeof *cache);
 	unsigned i;
@@ -67,6 +69,7 @@ int cmek_fd_cache_new(unsigned max, struct cmek_fd_cache **ret_cache, struct cme
 	if (!cache)
 		return cmek_error_sys(err, ENOMEM, "descriptor cache");
 	cache->max_each = max / N_SHARDS ? max / N_SHARDS : 1;
+	cache->fd_end = fd_end;
 	cache->n_buckets = 16;
 	while (cache->n_buckets < cache->max_each)
 		cache->n_buckets *= 2;
@@ -133,11 +136,13 @@ static void unhash_locked(struct cmek_fd_cache *cache, struct shard *shard, stru
 	shard->n--;
 }
 
-/* Takes the oldest idle entry out, if any; the caller frees it without the lock. */
-static struct cmek_fd_ref *evict_locked(struct cmek_fd_cache *cache, struct shard *shard)
+/* Takes the oldest idle entry with a descriptor below fd_end out, if any; the caller frees it without the lock. */
+static struct cmek_fd_ref *evict_locked(struct cmek_fd_cache *cache, struct shard *shard, int fd_end)
 {
 	struct cmek_fd_ref *ref = shard->oldest;
 
+	while (ref && ref->fd >= fd_end)
+		ref = ref->newer;
 	if (ref) {
 		idle_remove_locked(shard, ref);
 		unhash_locked(cache, shard, ref);
@@ -161,7 +166,7 @@ void cmek_fd_cache_free(struct cmek_fd_cache *cache)
 	for (i = 0; i < N_SHARDS; i++) {
 		struct shard *shard = &cache->shards[i];
 
-		while (shard->buckets && (ref = evict_locked(cache, shard)))
+		while (shard->buckets && (ref = evict_locked(cache, shard, INT_MAX)))
 			entry_free(ref);
 		assert(shard->n == 0);
 		free(shard->buckets);
@@ -202,7 +207,7 @@ struct cmek_fd_ref *cmek_fd_cache_add(struct cmek_fd_cache *cache, uint64_t node
 	} else {
 		ref = new_ref;
 		if (shard->n >= cache->max_each)
-			victim = evict_locked(cache, shard);
+			victim = evict_locked(cache, shard, INT_MAX);
 		ref->hash_next = *bucket_of(cache, shard, node);
 		*bucket_of(cache, shard, node) = ref;
 		shard->n++;
@@ -224,12 +229,14 @@ void cmek_fd_cache_put(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref)
 	pthread_mutex_lock(&shard->lock);
 	assert(ref->refs);
 	if (--ref->refs == 0) {
+		if (!ref->dead && ref->fd >= cache->fd_end)
+			unhash_locked(cache, shard, ref);
 		if (ref->dead) {
 			victim = ref;
 		} else {
 			idle_add_locked(shard, ref);
 			if (shard->n > cache->max_each)
-				victim = evict_locked(cache, shard);
+				victim = evict_locked(cache, shard, INT_MAX);
 		}
 	}
 	pthread_mutex_unlock(&shard->lock);
@@ -256,7 +263,7 @@ void cmek_fd_cache_drop(struct cmek_fd_cache *cache, uint64_t node)
 		entry_free(ref);
 }
 
-unsigned cmek_fd_cache_shrink(struct cmek_fd_cache *cache)
+unsigned cmek_fd_cache_shrink(struct cmek_fd_cache *cache, int fd_end)
 {
 	struct cmek_fd_ref *victims, *ref;
 	unsigned i, n = 0, half;
@@ -267,7 +274,9 @@ unsigned cmek_fd_cache_shrink(struct cmek_fd_cache *cache)
 		victims = NULL;
 		pthread_mutex_lock(&shard->lock);
 		for (half = (shard->n_idle + 1) / 2; half; half--) {
-			ref = evict_locked(cache, shard);
+			ref = evict_locked(cache, shard, fd_end);
+			if (!ref)
+				break;
 			ref->hash_next = victims;
 			victims = ref;
 			n++;

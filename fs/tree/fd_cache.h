@@ -9,7 +9,8 @@
 
 /*
  * Nodes that are in use or were lately: an O_PATH descriptor, and the id of a directory, by node number. Bounded; the ones used
- * longest ago go first, those in use never (so the bound can be passed by the number of threads). Thread-safe.
+ * longest ago go first, those in use never (so the bound can be passed by the number of threads). Descriptors with numbers from
+ * fd_end on are closed as soon as nobody uses them (base/fds.h). Thread-safe.
  */
 struct cmek_fd_cache;
 struct cmek_fd_ref; /* one node's entry, held by a reference */
@@ -20,7 +21,7 @@ enum cmek_dir_state {
 	CMEK_DIR_HAS_ID
 };
 
-int cmek_fd_cache_new(unsigned max, struct cmek_fd_cache **ret_cache, struct cmek_error *err);
+int cmek_fd_cache_new(unsigned max, int fd_end, struct cmek_fd_cache **ret_cache, struct cmek_error *err);
 void cmek_fd_cache_free(struct cmek_fd_cache *cache); /* nothing may be in use; NULL allowed */
 
 /* With a reference for the caller, or NULL: not there. */
@@ -30,8 +31,8 @@ struct cmek_fd_ref *cmek_fd_cache_add(struct cmek_fd_cache *cache, uint64_t node
 void cmek_fd_cache_put(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref); /* NULL allowed */
 /* Forgets a node; who uses its entry keeps it until the put. */
 void cmek_fd_cache_drop(struct cmek_fd_cache *cache, uint64_t node);
-/* Closes up to half of what is not in use (descriptors ran out). Returns how many. */
-unsigned cmek_fd_cache_shrink(struct cmek_fd_cache *cache);
+/* Closes up to half of what is not in use and has a number below fd_end (descriptors ran out). Returns how many. */
+unsigned cmek_fd_cache_shrink(struct cmek_fd_cache *cache, int fd_end);
 
 int cmek_fd_ref_fd(const struct cmek_fd_ref *ref);
 enum cmek_dir_state cmek_fd_ref_id(struct cmek_fd_cache *cache, struct cmek_fd_ref *ref, struct cmek_dir_id *ret_id);

@@ -99,6 +99,7 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 		return cmek_error_sys(err, ENOMEM, "tree");
 	}
 	tree->params = *params;
+	cmek_fds_plan(&tree->fds);
 	tree->read_only = params->read_only;
 	tree->ring = ring;
 	tree->links_fd = -1;
@@ -119,9 +120,9 @@ int cmek_tree_new(int store_fd, struct cmek_keyring *ring, const struct cmek_tre
 		r = cmek_node_table_new(params->max_nodes ? params->max_nodes : DEFAULT_MAX_NODES, node_gone, tree,
 					&tree->nodes, err);
 	if (r == 0)
-		r = cmek_fd_cache_new(n_fds - n_files, &tree->dirs, err);
+		r = cmek_fd_cache_new(n_fds - n_files, tree->fds.keep_end, &tree->dirs, err);
 	if (r == 0)
-		r = cmek_fd_cache_new(n_files, &tree->files, err);
+		r = cmek_fd_cache_new(n_files, tree->fds.keep_end, &tree->files, err);
 	if (r == 0) {
 		r = cmek_tree_streams_new(&tree->streams);
 		if (r)

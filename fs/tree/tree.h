@@ -65,7 +65,8 @@ void cmek_tree_retire(struct cmek_tree *tree, uint64_t node);
 /*
  * Creation. cred: whose it is; mode: without the umask. Names: 1..255 bytes, no slash, else -ENAMETOOLONG/-EINVAL.
  * create: O_EXCL semantics when excl, else an existing entry is looked up; *ret_fd is a read-write store descriptor of the
- * new file, the caller owns it, or -1 when there was an entry.
+ * new file, the caller owns it, or -1 when there was an entry. -EMFILE: no descriptor is left for files that are open
+ * (base/fds.h), nothing was made.
  */
 int cmek_tree_create(struct cmek_tree *tree, uint64_t parent, const char *name, mode_t mode, bool excl,
 		     const struct cmek_cred *cred, struct cmek_entry *ret_entry, int *ret_fd);

@@ -96,6 +96,10 @@ static int create_fd(struct cmek_tree *tree, struct making *m, mode_t mode, cons
 	bool entered;
 	int fd, tries;
 
+	/* Before it is made: that is hard to take back. */
+	fd = cmek_tree_fd_room(tree);
+	if (fd)
+		return fd;
 	mode = cmek_tree_mode_for(tree, &m->place.dir, mode & 07777, cred->umask);
 	for (tries = 0;; tries++) {
 		fd = cmek_cred_enter(&tree->self, cred, &entered);
@@ -128,7 +132,9 @@ int cmek_tree_create(struct cmek_tree *tree, uint64_t parent, const char *name, 
 	} else if (m.exists) {
 		r = -EEXIST;
 	} else if (r == 0) {
-		r = cmek_tree_enter(tree, &m.place, fd, &m.st, ret_entry);
+		r = cmek_tree_fd_lower(tree, &fd, tree->fds.user_end);
+		if (r == 0)
+			r = cmek_tree_enter(tree, &m.place, fd, &m.st, ret_entry);
 		if (r) {
 			take_back(&m, false);
 			close(fd);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,10 +17,24 @@
 #define MAX_DEPTH 65536 /* of directories whose descriptors are all not cached */
 #define MAX_TRIES 100   /* when hints change while they are followed */
 
+static bool shrink(struct cmek_tree *tree, int fd_end)
+{
+	return cmek_fd_cache_shrink(tree->files, fd_end) + cmek_fd_cache_shrink(tree->dirs, fd_end) > 0;
+}
+
 bool cmek_tree_ran_out(struct cmek_tree *tree, int r)
 {
-	return (r == -EMFILE || r == -ENFILE) &&
-	       cmek_fd_cache_shrink(tree->files) + cmek_fd_cache_shrink(tree->dirs) > 0;
+	return (r == -EMFILE || r == -ENFILE) && shrink(tree, INT_MAX);
+}
+
+int cmek_tree_fd_lower(struct cmek_tree *tree, int *fd, int end)
+{
+	int r;
+
+	do
+		r = cmek_fds_lower(fd, end);
+	while (r && shrink(tree, end));
+	return r;
 }
 
 /* It is not the user's process that has too many files open. */
@@ -59,6 +74,15 @@ static int dup_fd(int fd)
 	int new_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
 	return new_fd < 0 ? or_enfile(-errno) : new_fd;
+}
+
+int cmek_tree_fd_room(struct cmek_tree *tree)
+{
+	int fd = dup_fd(tree->root_fd), r = fd < 0 ? -EMFILE : cmek_tree_fd_lower(tree, &fd, tree->fds.user_end);
+
+	if (fd >= 0)
+		close(fd);
+	return r;
 }
 
 /* Following hints */
@@ -307,6 +331,8 @@ int cmek_tree_open_store(struct cmek_tree *tree, uint64_t node, int flags)
 	/* Opening anything else could block or have effects. */
 	if (S_ISREG(at.type)) {
 		fd = flags & O_DIRECTORY ? -ENOTDIR : cmek_tree_node_open(tree, &at, flags);
+		if (fd >= 0)
+			(void)cmek_tree_fd_lower(tree, &fd, tree->fds.user_end); /* else it is for a short time */
 	} else if (S_ISDIR(at.type)) {
 		fd = cmek_tree_fd_get(tree, node, &dir);
 		if (fd == 0) {

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/fds.h"
 #include "fs/tree/cred.h"
 #include "fs/tree/fd_cache.h"
 #include "fs/tree/name_crypt.h"
@@ -52,6 +53,7 @@ struct cmek_tree {
 	struct cmek_cred_self self;
 	atomic_bool read_only; /* params.read_only, or set later */
 	bool by_handle;      /* open_by_handle_at(2) works here */
+	struct cmek_fds fds; /* constant */
 	bool has_mount_id;
 	uint64_t mount_id;
 	dev_t dev;
@@ -86,6 +88,13 @@ void cmek_tree_fd_put(struct cmek_tree *tree, struct cmek_tree_fd *fd);
 int cmek_tree_node_open(struct cmek_tree *tree, const struct cmek_node *node, int flags);
 /* r says that descriptors ran out, and now there is room for another attempt. */
 bool cmek_tree_ran_out(struct cmek_tree *tree, int r);
+/*
+ * Brings the number of a descriptor below `end`, if need be at the cost of cached ones (base/fds.h). 0, or -EMFILE: *fd stays
+ * as it was.
+ */
+int cmek_tree_fd_lower(struct cmek_tree *tree, int *fd, int end);
+/* Whether there is room for a descriptor that a user keeps: 0 or -EMFILE. */
+int cmek_tree_fd_room(struct cmek_tree *tree);
 /* cmek_store_open(), and once more after making room when descriptors have run out. */
 int cmek_tree_open_at(struct cmek_tree *tree, int dirfd, const char *name, int flags);
 

@@ -197,6 +197,10 @@ static void stream_put(struct cmek_tree *tree, struct stream *s)
 	struct cmek_tree_streams *streams = tree->streams;
 	struct stream *victim = NULL;
 
+	if (s->fd >= tree->fds.keep_end) {
+		stream_free(s);
+		return;
+	}
 	pthread_mutex_lock(&streams->lock);
 	if (streams->n == MAX_STREAMS)
 		victim = take_at_locked(streams, 0);

@@ -55,6 +55,10 @@ int cmek_tree_victim_get(struct cmek_tree *tree, const struct cmek_tree_place *p
 		ret_victim->fd = cmek_tree_open_at(tree, dirfd, entry, O_PATH);
 		r = ret_victim->fd < 0 ? ret_victim->fd : 0;
 	}
+	/* Where it can't stay, an inode that is open can still be had by its handle; one that is not is gone. */
+	if (r == 0 && ret_victim->known && cmek_tree_fd_lower(tree, &ret_victim->fd, tree->fds.keep_end) &&
+	    !(tree->by_handle && key.handle.len))
+		r = -ENFILE;
 	if (r)
 		cmek_tree_victim_put(tree, ret_victim);
 	return r;
@@ -87,7 +91,7 @@ void cmek_tree_victim_gone(struct cmek_tree *tree, const struct cmek_tree_place 
 		return;
 	/* Of several names, the one may have gone by which alone the inode can be opened. */
 	hinted = is_hint(tree, place, number);
-	if (last || (hinted && !(tree->by_handle && victim->node.key.handle.len)))
+	if (victim->fd < tree->fds.keep_end && (last || (hinted && !(tree->by_handle && victim->node.key.handle.len))))
 		cmek_node_pin(tree->nodes, number, &victim->fd);
 	if (hinted)
 		(void)cmek_node_set_hint(tree->nodes, number, 0, NULL);

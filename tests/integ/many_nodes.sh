@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # However many files the kernel knows, the descriptors of the storage daemon stay bounded; with CMEK_LONG=1 a million of
-# them, and the memory that each takes.
+# them, and the memory that each takes. And what goes on when users have as many files open as there are descriptors.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 need_root
@@ -53,3 +53,14 @@ END
 descriptors=$(find "/proc/$pid/fd" -type l | wc -l)
 echo "$descriptors descriptors"; [ "$descriptors" -lt 150 ] || fail "$descriptors descriptors"
 stop "$store" "$mnt"
+
+say "as many files open as may be: an open is refused, everything else goes on"
+store=$SHM/store
+new_volume "$store"
+ulimit -n 256 # for good, so this is the last part
+start "$store" "$mnt"
+pid=$(storage_pid "$store")
+$PYTHON "$HERE/open_limit.py" "$mnt" "$CTL" "$pid"
+[ "$(grep -c "open: refused (ENFILE).*limit of 256" "$mnt.mount.log")" -eq 1 ] || fail "the log does not say how to raise the limit, or not once"
+stop "$store" "$mnt"
+"$FSCK" -n --data "$store"
