@@ -266,7 +266,7 @@ static int read_backup(struct restore *r, struct cmek_error *err)
  */
 static int root_fits(const struct restore *r)
 {
-	const struct cmek_secret *key = NULL;
+	struct cmek_secret *key = NULL;
 	char plain[CMEK_PLAIN_NAME_MAX + 1];
 	struct cmek_dir_id id;
 	struct dirent *entry;
@@ -282,7 +282,7 @@ static int root_fits(const struct restore *r)
 	if (!dir) {
 		if (fd >= 0)
 			close(fd);
-		return 0;
+		goto out;
 	}
 	while (key && ret != 1 && (entry = readdir(dir))) {
 		if (cmek_name_kind(entry->d_name) != CMEK_STORE_NAME_SHORT)
@@ -290,6 +290,8 @@ static int root_fits(const struct restore *r)
 		ret = cmek_name_decrypt(key, id.id, entry->d_name, strlen(entry->d_name), plain) ? -EBADMSG : 1;
 	}
 	closedir(dir);
+out:
+	cmek_secret_free(key);
 	return ret;
 }
 

@@ -166,10 +166,10 @@ static bool remember(void **set, const void *what, size_t len, int (*compare)(co
 	return is_new;
 }
 
-/* The key of the names; NULL: it can't be had, and why is told. */
-static const struct cmek_secret *name_key(struct walk *walk, const struct place *place)
+/* The key of the names, with a reference; NULL: it can't be had, and why is told. */
+static struct cmek_secret *name_key(struct walk *walk, const struct place *place)
 {
-	const struct cmek_secret *key = NULL;
+	struct cmek_secret *key = NULL;
 	int ret;
 
 	if (!walk->fsck->ring || !place->has_id)
@@ -185,11 +185,12 @@ static const struct cmek_secret *name_key(struct walk *walk, const struct place 
 static int decrypt(struct walk *walk, const struct place *place, const struct cmek_secret *key, const char *form,
 		   char plain[CMEK_PLAIN_NAME_MAX + 1])
 {
-	const struct cmek_secret *old = NULL;
+	struct cmek_secret *old = NULL;
 	int ret = cmek_name_decrypt(key, place->id.id, form, strlen(form), plain);
 
 	if (ret && place->id.old_dek && !cmek_keyring_name_key(walk->fsck->ring, place->id.old_dek, &old))
 		ret = cmek_name_decrypt(old, place->id.id, form, strlen(form), plain);
+	cmek_secret_free(old);
 	return ret;
 }
 
@@ -302,7 +303,7 @@ static void check_symlink(struct walk *walk, const struct place *place, const ch
 {
 	char text[CMEK_SYMLINK_TEXT_MAX + 2], e[CMEK_SYMLINK_E_MAX + 1], target[CMEK_SYMLINK_TARGET_MAX];
 	ssize_t n = readlinkat(place->fd, name, text, sizeof(text) - 1);
-	const struct cmek_secret *key = NULL;
+	struct cmek_secret *key = NULL;
 	struct cmek_symlink_head head;
 	const char *wrong = NULL;
 	size_t len;
@@ -327,6 +328,7 @@ static void check_symlink(struct walk *walk, const struct place *place, const ch
 		}
 		if (cmek_symlink_decrypt(key, e, head.e_len, target, &len))
 			wrong = "it does not authenticate";
+		cmek_secret_free(key);
 	}
 	if (wrong)
 		tell_entry(walk, place, name, CMEK_FSCK_SYMLINK_BAD, plain, wrong);
@@ -463,7 +465,7 @@ static bool tell_dir(struct walk *walk, const struct place *place, const struct 
 static int walk_place(struct walk *walk, struct place *place, const struct place *parent, const char *name,
 		      struct cmek_error *err)
 {
-	const struct cmek_secret *key;
+	struct cmek_secret *key;
 	size_t i;
 	int ret = read_names(place);
 
@@ -494,6 +496,7 @@ static int walk_place(struct walk *walk, struct place *place, const struct place
 	place->leave = key && none_opens(walk, place, key);
 	for (ret = 0, i = 0; !ret && i < place->n_names; i++)
 		ret = handle_name(walk, place, key, place->names[i], err);
+	cmek_secret_free(key);
 	return ret;
 }
 

@@ -26,6 +26,7 @@ struct cmek_key_cache {
 	struct cmek_keyring *ring;
 	pthread_mutex_t lock; /* guards all below */
 	uint64_t clock;
+	uint64_t clears; /* a key that was derived before the last one is not kept */
 	uint64_t hits, misses;
 	size_t n_sets;
 	struct slot *slots; /* n_sets * WAYS */
@@ -54,6 +55,7 @@ void cmek_key_cache_clear(struct cmek_key_cache *cache)
 	size_t i;
 
 	(void)pthread_mutex_lock(&cache->lock);
+	cache->clears++;
 	for (i = 0; i < cache->n_sets * WAYS; i++) {
 		cmek_secret_free(cache->slots[i].key);
 		cache->slots[i].key = NULL;
@@ -95,14 +97,16 @@ static struct cmek_secret *find_locked(struct cmek_key_cache *cache, uint16_t de
 int cmek_key_cache_get(struct cmek_key_cache *cache, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
 		       const uint8_t file_id[CMEK_FILE_ID_LEN], struct cmek_secret **ret_key)
 {
-	struct cmek_secret *key, *old, *raced;
+	struct cmek_secret *key, *old = NULL, *raced;
 	struct slot *set, *victim;
+	uint64_t clears;
 	int i, r;
 
 	(void)pthread_mutex_lock(&cache->lock);
 	key = find_locked(cache, dek, salt, file_id);
 	cache->hits += key != NULL;
 	cache->misses += key == NULL;
+	clears = cache->clears;
 	(void)pthread_mutex_unlock(&cache->lock);
 	if (key != NULL) {
 		*ret_key = key;
@@ -119,7 +123,7 @@ int cmek_key_cache_get(struct cmek_key_cache *cache, uint16_t dek, const uint8_t
 	if (raced != NULL) {
 		old = key;
 		key = raced;
-	} else {
+	} else if (cache->clears == clears) {
 		set = set_of(cache, salt, file_id);
 		victim = set;
 		for (i = 1; i < WAYS; i++)

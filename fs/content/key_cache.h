@@ -12,7 +12,7 @@ struct cmek_key_cache;
 /* capacity: keys kept (64 bytes of locked memory each). The ring is borrowed. 0 or -ENOMEM. */
 int cmek_key_cache_new(struct cmek_keyring *ring, unsigned capacity, struct cmek_key_cache **ret_cache);
 void cmek_key_cache_free(struct cmek_key_cache *cache);
-/* Lets go of every key. */
+/* Lets go of every key; those that others have just derived are not kept either. */
 void cmek_key_cache_clear(struct cmek_key_cache *cache);
 
 /* How often a key was there, and how often it had to be derived. */

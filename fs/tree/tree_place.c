@@ -277,13 +277,14 @@ void cmek_tree_place_put(struct cmek_tree *tree, struct cmek_tree_place *place)
 
 static int add_name(struct cmek_tree *tree, struct cmek_tree_place *place, uint16_t dek, const char *plain)
 {
-	const struct cmek_secret *key;
+	struct cmek_secret *key = NULL;
 	int r = cmek_keyring_name_key(tree->ring, dek, &key);
 
 	if (r == 0)
 		r = cmek_name_encrypt(key, place->dir.id.id, plain, &place->names[place->n_names]);
 	if (r == 0)
 		place->n_names++;
+	cmek_secret_free(key);
 	return r;
 }
 

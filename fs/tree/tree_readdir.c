@@ -303,11 +303,22 @@ static ssize_t read_long_form(const struct listing *l, const char *entry, char f
 	return r ? r : n;
 }
 
+static int decrypt_under(struct listing *l, uint16_t dek, const char *form, size_t len,
+			 char ret_plain[CMEK_PLAIN_NAME_MAX + 1])
+{
+	struct cmek_secret *key = NULL;
+	int r = cmek_keyring_name_key(l->tree->ring, dek, &key);
+
+	if (r == 0)
+		r = cmek_name_decrypt(key, l->dir.id.id, form, len, ret_plain);
+	cmek_secret_free(key);
+	return r;
+}
+
 /* -EBADMSG: not a name of this directory. */
 static int decrypt_name(struct listing *l, const char *entry, bool is_long, char ret_plain[CMEK_PLAIN_NAME_MAX + 1])
 {
 	char form_buf[CMEK_STORED_FORM_MAX + 2];
-	const struct cmek_secret *key;
 	const char *form = entry;
 	ssize_t n = (ssize_t)strlen(entry);
 	int r;
@@ -318,15 +329,9 @@ static int decrypt_name(struct listing *l, const char *entry, bool is_long, char
 			return -EBADMSG;
 		form = form_buf;
 	}
-	r = cmek_keyring_name_key(l->tree->ring, l->dir.id.dek, &key);
-	if (r)
-		return r;
-	r = cmek_name_decrypt(key, l->dir.id.id, form, (size_t)n, ret_plain);
-	if (r == -EBADMSG && l->dir.id.old_dek) {
-		r = cmek_keyring_name_key(l->tree->ring, l->dir.id.old_dek, &key);
-		if (r == 0)
-			r = cmek_name_decrypt(key, l->dir.id.id, form, (size_t)n, ret_plain);
-	}
+	r = decrypt_under(l, l->dir.id.dek, form, (size_t)n, ret_plain);
+	if (r == -EBADMSG && l->dir.id.old_dek)
+		r = decrypt_under(l, l->dir.id.old_dek, form, (size_t)n, ret_plain);
 	return r;
 }
 

@@ -106,10 +106,13 @@ static int set_id(struct moving *m, uint16_t dek, uint16_t old_dek)
 /* The name of an entry under one of the directory's keys, 0 = it has none such. -EBADMSG. */
 static int open_name(struct moving *m, uint16_t dek, const char *form, size_t len, char ret_plain[CMEK_PLAIN_NAME_MAX + 1])
 {
-	const struct cmek_secret *key;
+	struct cmek_secret *key = NULL;
 	int r = dek ? cmek_keyring_name_key(m->tree->ring, dek, &key) : -EBADMSG;
 
-	return r ? r : cmek_name_decrypt(key, m->dir.id.id, form, len, ret_plain);
+	if (r == 0)
+		r = cmek_name_decrypt(key, m->dir.id.id, form, len, ret_plain);
+	cmek_secret_free(key);
+	return r;
 }
 
 /* What is the entry called? 1: it is under the old key; 0: under the new one; -EBADMSG: under none of them. */

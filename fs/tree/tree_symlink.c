@@ -77,7 +77,7 @@ static int read_pieces(struct cmek_tree *tree, const struct cmek_symlink_head *h
 int cmek_tree_read_target(struct cmek_tree *tree, int dirfd, const char *name, char *ret_target, size_t *ret_len)
 {
 	char text[CMEK_SYMLINK_TEXT_MAX + 1];
-	const struct cmek_secret *key;
+	struct cmek_secret *key = NULL;
 	struct cmek_symlink_head head;
 	char *e = NULL;
 	ssize_t n;
@@ -92,14 +92,13 @@ int cmek_tree_read_target(struct cmek_tree *tree, int dirfd, const char *name, c
 	r = cmek_keyring_symlink_key(tree->ring, head.dek, &key);
 	if (r)
 		return r;
-	if (!head.split)
-		return cmek_symlink_decrypt(key, head.e, head.e_len, ret_target, ret_len);
-	e = malloc(CMEK_SYMLINK_E_MAX + 1);
-	if (!e)
-		return -ENOMEM;
-	r = read_pieces(tree, &head, e);
+	if (head.split) {
+		e = malloc(CMEK_SYMLINK_E_MAX + 1);
+		r = e ? read_pieces(tree, &head, e) : -ENOMEM;
+	}
 	if (r == 0)
-		r = cmek_symlink_decrypt(key, e, head.e_len, ret_target, ret_len);
+		r = cmek_symlink_decrypt(key, e ? e : head.e, head.e_len, ret_target, ret_len);
+	cmek_secret_free(key);
 	free(e);
 	return r;
 }
@@ -130,7 +129,7 @@ int cmek_tree_make_target(struct cmek_tree *tree, const char *target, char **ret
 	uint32_t max = tree->params.symlink_max;
 	uint16_t dek = cmek_keyring_active_dek(tree->ring);
 	size_t n = strlen(target), e_len;
-	const struct cmek_secret *key;
+	struct cmek_secret *key = NULL;
 	struct cmek_symlink_head head;
 	int r;
 
@@ -159,6 +158,7 @@ int cmek_tree_make_target(struct cmek_tree *tree, const char *target, char **ret
 			cmek_tree_drop_pieces(tree, text);
 	}
 out:
+	cmek_secret_free(key);
 	free(e);
 	if (r) {
 		free(text);

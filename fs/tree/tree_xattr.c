@@ -45,10 +45,13 @@ static pthread_mutex_t *lock_of(struct cmek_tree *tree, const struct cmek_tree_f
 
 static int name_of(struct cmek_tree *tree, uint16_t dek, const char *name, char ret_stored[CMEK_XATTR_STORED_NAME_LEN + 1])
 {
-	const struct cmek_secret *key;
+	struct cmek_secret *key = NULL;
 	int r = cmek_keyring_xattr_name_key(tree->ring, dek, &key);
 
-	return r ? r : cmek_xattr_name(key, dek, name, ret_stored);
+	if (r == 0)
+		r = cmek_xattr_name(key, dek, name, ret_stored);
+	cmek_secret_free(key);
+	return r;
 }
 
 /* All names that the store has for the inode: malloced, each with its NUL. */
@@ -118,8 +121,7 @@ static int read_stored(int fd, const char *stored, uint8_t **ret_data, size_t *r
 static int open_stored(struct cmek_tree *tree, const char *stored, uint8_t *data, size_t len,
 		       char ret_name[CMEK_XATTR_NAME_MAX + 1], const uint8_t **ret_value, size_t *ret_len)
 {
-	const struct cmek_secret *name_key;
-	struct cmek_secret *key = NULL;
+	struct cmek_secret *name_key = NULL, *key = NULL;
 	uint16_t dek;
 	int r;
 
@@ -131,6 +133,7 @@ static int open_stored(struct cmek_tree *tree, const char *stored, uint8_t *data
 	if (r == 0)
 		r = cmek_xattr_open(key, name_key, stored, data, len, ret_name, ret_value, ret_len);
 	cmek_secret_free(key);
+	cmek_secret_free(name_key);
 	return r;
 }
 

@@ -26,15 +26,15 @@
 #define SESSION_MAX_SEALS (UINT64_C(1) << 32)
 #define SESSION_MAX_SECONDS 3600
 
+/* The DEK itself, and what is derived from it for as long as it is here. */
+enum { KEY_ITSELF, KEY_NAME, KEY_SYMLINK, KEY_XATTR_NAME, N_KEYS };
+
+/* In a ring, state and keys may change under its lock: whoever takes a key takes a reference under it. */
 struct dek {
 	uint16_t id;
 	uint32_t domain;
-	enum cmek_dek_state state; /* may change under the ring's lock */
-	/* All NULL when it came retired or destroyed: such keys are refused, so they need not be in memory. */
-	struct cmek_secret *key;
-	struct cmek_secret *name_key;
-	struct cmek_secret *symlink_key;
-	struct cmek_secret *xattr_name_key;
+	enum cmek_dek_state state;
+	struct cmek_secret *keys[N_KEYS]; /* all NULL when it is retired or destroyed: it is refused, so it need not be in memory */
 };
 
 /*
@@ -59,7 +59,7 @@ struct cmek_keyring {
 	struct cmek_secret *header_mac;
 
 	pthread_mutex_t lock; /* guards all below */
-	struct dek **deks;    /* elements never move or go before the ring does: keys are borrowed from them */
+	struct dek **deks;
 	size_t n_deks;
 	const struct dek *active;
 	bool wiped;
@@ -134,14 +134,21 @@ int cmek_keyring_new(const uint8_t volume[16], struct cmek_secret **kek, struct 
 	return 0;
 }
 
+static void free_dek_keys(struct cmek_secret *keys[N_KEYS])
+{
+	size_t i;
+
+	for (i = 0; i < N_KEYS; i++) {
+		cmek_secret_free(keys[i]);
+		keys[i] = NULL;
+	}
+}
+
 static void free_dek(struct dek *dek)
 {
 	if (!dek)
 		return;
-	cmek_secret_free(dek->key);
-	cmek_secret_free(dek->name_key);
-	cmek_secret_free(dek->symlink_key);
-	cmek_secret_free(dek->xattr_name_key);
+	free_dek_keys(dek->keys);
 	free(dek);
 }
 
@@ -224,6 +231,20 @@ static struct dek *find_locked(const struct cmek_keyring *ring, uint16_t id)
 	return NULL;
 }
 
+static int derive_dek_keys(struct cmek_secret *keys[N_KEYS], struct cmek_error *err)
+{
+	const struct cmek_secret *key = keys[KEY_ITSELF];
+	int ret;
+
+	ret = derive(key, CMEK_KEY_DEK, "cmekfs 1 name", NULL, CMEK_KEY_NAME, 64, &keys[KEY_NAME], err);
+	if (!ret)
+		ret = derive(key, CMEK_KEY_DEK, "cmekfs 1 symlink", NULL, CMEK_KEY_SYMLINK, 64, &keys[KEY_SYMLINK], err);
+	if (!ret)
+		ret = derive(key, CMEK_KEY_DEK, "cmekfs 1 xattr name", NULL, CMEK_KEY_XATTR_NAME, 32, &keys[KEY_XATTR_NAME],
+			     err);
+	return ret;
+}
+
 /* Derives what the DEK's state lets it be used for and links it into the ring. Takes over *key, may be NULL. */
 static int insert(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum cmek_dek_state state,
 		  struct cmek_secret **key, struct cmek_error *err)
@@ -237,15 +258,9 @@ static int insert(struct cmek_keyring *ring, uint16_t id, uint32_t domain, enum 
 	dek->domain = domain;
 	dek->state = state;
 	if (state == CMEK_DEK_ACTIVE || state == CMEK_DEK_DECRYPT_ONLY) {
-		dek->key = *key;
+		dek->keys[KEY_ITSELF] = *key;
 		*key = NULL;
-		ret = derive(dek->key, CMEK_KEY_DEK, "cmekfs 1 name", NULL, CMEK_KEY_NAME, 64, &dek->name_key, err);
-		if (!ret)
-			ret = derive(dek->key, CMEK_KEY_DEK, "cmekfs 1 symlink", NULL, CMEK_KEY_SYMLINK, 64,
-				     &dek->symlink_key, err);
-		if (!ret)
-			ret = derive(dek->key, CMEK_KEY_DEK, "cmekfs 1 xattr name", NULL, CMEK_KEY_XATTR_NAME, 32,
-				     &dek->xattr_name_key, err);
+		ret = derive_dek_keys(dek->keys, err);
 		if (ret) {
 			free_dek(dek);
 			return ret;
@@ -376,15 +391,16 @@ int cmek_keyring_rewrap_dek(const struct cmek_keyring *from, const struct cmek_k
 /* Whether every DEK that both have is the same key. */
 static bool same_deks_locked(const struct cmek_keyring *ring, const struct cmek_keyring *from)
 {
-	const struct dek *mine, *theirs;
+	const struct cmek_secret *key, *other;
+	const struct dek *mine;
 	size_t i;
 
 	for (i = 0; i < from->n_deks; i++) {
-		theirs = from->deks[i];
-		mine = find_locked(ring, theirs->id);
-		if (mine && mine->key && theirs->key &&
-		    !cmek_equal(cmek_secret_bytes(mine->key, CMEK_KEY_DEK), cmek_secret_bytes(theirs->key, CMEK_KEY_DEK),
-				DEK_LEN))
+		mine = find_locked(ring, from->deks[i]->id);
+		key = mine ? mine->keys[KEY_ITSELF] : NULL;
+		other = from->deks[i]->keys[KEY_ITSELF];
+		if (key && other &&
+		    !cmek_equal(cmek_secret_bytes(key, CMEK_KEY_DEK), cmek_secret_bytes(other, CMEK_KEY_DEK), DEK_LEN))
 			return false;
 	}
 	return true;
@@ -398,6 +414,17 @@ static void swap_secrets(struct cmek_secret **a, struct cmek_secret **b)
 	*b = kept;
 }
 
+/* *mine becomes what *from is. Keys that both have are the same, and others may have cached ciphers by those of *mine. */
+static void merge(struct dek *mine, struct dek *from)
+{
+	size_t i;
+
+	for (i = 0; i < N_KEYS; i++)
+		if (!mine->keys[i] || !from->keys[i])
+			swap_secrets(&mine->keys[i], &from->keys[i]);
+	mine->state = from->state;
+}
+
 /* Moves the DEKs that are new here, and their KEK; what is left of *from is for cmek_keyring_free(). */
 static void move_locked(struct cmek_keyring *ring, struct cmek_keyring *from)
 {
@@ -409,8 +436,8 @@ static void move_locked(struct cmek_keyring *ring, struct cmek_keyring *from)
 		if (!mine) {
 			ring->deks[ring->n_deks++] = from->deks[i];
 			from->deks[i] = NULL;
-		} else if (mine->key) {
-			mine->state = from->deks[i]->state;
+		} else {
+			merge(mine, from->deks[i]);
 		}
 	}
 	ring->active = find_locked(ring, from->active->id);
@@ -478,14 +505,19 @@ size_t cmek_keyring_old_deks(const struct cmek_keyring *ring, uint16_t *ret_ids,
 
 void cmek_keyring_retire_dek(struct cmek_keyring *ring, uint16_t id)
 {
+	struct cmek_secret *keys[N_KEYS] = { NULL };
 	struct dek *dek;
 
 	pthread_mutex_lock(&ring->lock);
 	dek = find_locked(ring, id);
 	assert(!dek || dek->state != CMEK_DEK_ACTIVE);
-	if (dek && dek->state == CMEK_DEK_DECRYPT_ONLY)
+	if (dek && dek->state == CMEK_DEK_DECRYPT_ONLY) {
 		dek->state = CMEK_DEK_RETIRED;
+		memcpy(keys, dek->keys, sizeof(keys));
+		memset(dek->keys, 0, sizeof(dek->keys));
+	}
 	pthread_mutex_unlock(&ring->lock);
+	free_dek_keys(keys);
 }
 
 static bool is_refused(enum cmek_dek_state state)
@@ -584,38 +616,39 @@ void cmek_keyring_nonce(enum cmek_domain domain, uint64_t counter, uint8_t nonce
 	cmek_store48(nonce + 6, counter);
 }
 
-/* Borrows the ring's DEK; elements stay for the ring's life, and their keys do not change. */
-static int get_dek(struct cmek_keyring *ring, uint16_t id, const struct dek **ret_dek)
+/* A reference to one of the DEK's keys. */
+static int get_key(struct cmek_keyring *ring, uint16_t id, int which, struct cmek_secret **ret_key)
 {
 	const struct dek *dek;
-	bool wiped, refused;
+	int ret = 0;
 
 	pthread_mutex_lock(&ring->lock);
 	dek = find_locked(ring, id);
-	wiped = ring->wiped;
-	refused = dek && is_refused(dek->state);
-	pthread_mutex_unlock(&ring->lock);
 	if (!dek)
-		return wiped ? -EKEYREVOKED : -ENOKEY;
-	if (refused)
-		return -EKEYREVOKED;
-	*ret_dek = dek;
-	return 0;
+		ret = ring->wiped ? -EKEYREVOKED : -ENOKEY;
+	else if (is_refused(dek->state))
+		ret = -EKEYREVOKED;
+	else
+		*ret_key = cmek_secret_ref(dek->keys[which]);
+	pthread_mutex_unlock(&ring->lock);
+	return ret;
 }
 
 static int salted_key(struct cmek_keyring *ring, uint16_t id, const uint8_t salt[CMEK_SALT_LEN], const void *info,
 		      size_t info_len, enum cmek_purpose purpose, struct cmek_secret **ret_key)
 {
-	const struct dek *dek;
+	struct cmek_secret *key = NULL;
 	int ret;
 
 	/* Nothing is ever sealed under a zero salt, so bytes that name one are not ours. */
 	if (cmek_is_zero(salt, CMEK_SALT_LEN))
 		return -EBADMSG;
-	ret = get_dek(ring, id, &dek);
+	ret = get_key(ring, id, KEY_ITSELF, &key);
 	if (ret)
 		return ret;
-	return cmek_hkdf(dek->key, CMEK_KEY_DEK, salt, CMEK_SALT_LEN, info, info_len, purpose, 32, ret_key, NULL);
+	ret = cmek_hkdf(key, CMEK_KEY_DEK, salt, CMEK_SALT_LEN, info, info_len, purpose, 32, ret_key, NULL);
+	cmek_secret_free(key);
+	return ret;
 }
 
 int cmek_keyring_content_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
@@ -645,32 +678,17 @@ int cmek_keyring_xattr_key(struct cmek_keyring *ring, uint16_t dek, const uint8_
 	return salted_key(ring, dek, salt, label, sizeof(label) - 1, CMEK_KEY_XATTR, ret_key);
 }
 
-int cmek_keyring_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key)
+int cmek_keyring_name_key(struct cmek_keyring *ring, uint16_t dek, struct cmek_secret **ret_key)
 {
-	const struct dek *d;
-	int ret = get_dek(ring, dek, &d);
-
-	if (!ret)
-		*ret_key = d->name_key;
-	return ret;
+	return get_key(ring, dek, KEY_NAME, ret_key);
 }
 
-int cmek_keyring_symlink_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key)
+int cmek_keyring_symlink_key(struct cmek_keyring *ring, uint16_t dek, struct cmek_secret **ret_key)
 {
-	const struct dek *d;
-	int ret = get_dek(ring, dek, &d);
-
-	if (!ret)
-		*ret_key = d->symlink_key;
-	return ret;
+	return get_key(ring, dek, KEY_SYMLINK, ret_key);
 }
 
-int cmek_keyring_xattr_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key)
+int cmek_keyring_xattr_name_key(struct cmek_keyring *ring, uint16_t dek, struct cmek_secret **ret_key)
 {
-	const struct dek *d;
-	int ret = get_dek(ring, dek, &d);
-
-	if (!ret)
-		*ret_key = d->xattr_name_key;
-	return ret;
+	return get_key(ring, dek, KEY_XATTR_NAME, ret_key);
 }

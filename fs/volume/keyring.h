@@ -32,7 +32,8 @@ void cmek_keyring_free(struct cmek_keyring *ring); /* wipes; NULL allowed */
 
 /*
  * Locking a volume: wipes every key the ring has; until it is filled again all that needs one says -EKEYREVOKED, and
- * cmek_keyring_kek() and cmek_keyring_header_mac() are NULL. No borrowed key may be in use.
+ * cmek_keyring_kek() and cmek_keyring_header_mac() are NULL; these two must not be in use. Keys that others have references
+ * to last until they give them back.
  */
 void cmek_keyring_wipe(struct cmek_keyring *ring);
 /*
@@ -66,7 +67,7 @@ int cmek_keyring_rewrap_dek(const struct cmek_keyring *from, const struct cmek_k
 /*
  * Takes over what a newer header has: *from (freed and nulled, on success) was unlocked from it. DEKs that the ring does
  * not have are added, the active one becomes that of *from, and the next seal is under it, with a new salt. What the ring
- * has stays, so keys that are borrowed from it stay good; but KEK and header MAC key are replaced, and must not be in use
+ * has stays; but KEK and header MAC key are replaced, and must not be in use
  * meanwhile. -EINVAL (bad-format) when *from lacks an active DEK, or the one that is active here; -EEXIST when a DEK of the
  * same id is another one.
  */
@@ -77,8 +78,8 @@ uint16_t cmek_keyring_active_dek(const struct cmek_keyring *ring);
 /* The decrypt-only ones: how many there are, and the ids of the first `max` of them. */
 size_t cmek_keyring_old_deks(const struct cmek_keyring *ring, uint16_t *ret_ids, size_t max);
 /*
- * From now on whatever asks for this one, which must not be active, is refused with -EKEYREVOKED. Its bytes stay in memory
- * until the ring is wiped or freed, for others may have borrowed what was derived from it. No such DEK: nothing happens.
+ * From now on whatever asks for this one, which must not be active, is refused with -EKEYREVOKED, and it is wiped, with the
+ * keys that the ring has derived from it: each when its last user gives it back. No such DEK: nothing happens.
  */
 void cmek_keyring_retire_dek(struct cmek_keyring *ring, uint16_t id);
 
@@ -111,8 +112,8 @@ void cmek_keyring_nonce(enum cmek_domain domain, uint64_t counter, uint8_t nonce
 
 /*
  * Derived keys (HKDF-SHA256, doc/format.md section 3). -ENOKEY: no such DEK in the header; -EKEYREVOKED: retired or
- * destroyed; -EBADMSG: an all-zero salt. New secrets belong to the caller; name, symlink and xattr-name keys are kept
- * by the ring and borrowed.
+ * destroyed; -EBADMSG: an all-zero salt. Every key comes with a reference that the caller gives back by cmek_secret_free();
+ * name, symlink and xattr-name keys are derived once.
  */
 int cmek_keyring_content_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
 			     const uint8_t file_id[CMEK_FILE_ID_LEN], struct cmek_secret **ret_key);
@@ -120,8 +121,8 @@ int cmek_keyring_journal_key(struct cmek_keyring *ring, uint16_t dek, const uint
 			     struct cmek_secret **ret_key);
 int cmek_keyring_xattr_key(struct cmek_keyring *ring, uint16_t dek, const uint8_t salt[CMEK_SALT_LEN],
 			   struct cmek_secret **ret_key);
-int cmek_keyring_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key);
-int cmek_keyring_symlink_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key);
-int cmek_keyring_xattr_name_key(struct cmek_keyring *ring, uint16_t dek, const struct cmek_secret **ret_key);
+int cmek_keyring_name_key(struct cmek_keyring *ring, uint16_t dek, struct cmek_secret **ret_key);
+int cmek_keyring_symlink_key(struct cmek_keyring *ring, uint16_t dek, struct cmek_secret **ret_key);
+int cmek_keyring_xattr_name_key(struct cmek_keyring *ring, uint16_t dek, struct cmek_secret **ret_key);
 
 #endif

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# After a lock no key and no content is left in the memory of any process of the mount, and no key when they end. Nor
-# would a crash write any: there are no cores.
+# After a lock no key and no content is left in the memory of any process of the mount, no key when they end, and none that
+# is retired. Nor would a crash write any: there are no cores.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 need_cmekfs
@@ -13,11 +13,12 @@ $PYTHON -c 'import cryptography' 2>/dev/null || skip "python3-cryptography is no
 store=$SHM/store mnt=$T/mnt
 new_volume "$store"
 text="plaintext that nobody may find $RANDOM$RANDOM$RANDOM"
-# scan [PID]...: these processes, or all of the mount. found KIND: how many secrets of this kind the processes of the mount have.
+# scan [PID]...: these processes, or all of the mount, for the secrets of the store (or of its copy $of).
+# found KIND: how many secrets of this kind they have.
 scan() {
 	local pids=("$@")
 	[ $# -gt 0 ] || mapfile -t pids < <(fs_pids "$store")
-	$PYTHON "$READER/local_unwrap.py" "$store" | $PYTHON "$HERE/memory_scan.py" "$store" "$text" "${pids[@]}" >"$T/found"
+	$PYTHON "$READER/local_unwrap.py" "${of:-$store}" | $PYTHON "$HERE/memory_scan.py" "${of:-$store}" "$text" "${pids[@]}" >"$T/found"
 }
 no_key_found() {
 	for kind in kek dek content other; do
@@ -49,6 +50,15 @@ for pid in $(fs_pids "$store"); do
 done
 "$CTL" unlock "$mnt"
 [ "$(head -c ${#text} "$mnt/secret-1")" = "$text" ]
+
+say "the keys of before, when the data key is retired"
+cp -a "$store" "$SHM/before"
+cat "$mnt"/secret-[0-9]* >/dev/null
+expect_code 0 "$CTL" rotate "$mnt"
+expect_code 0 "$CTL" reencrypt "$mnt"
+expect_text "data key 1 is retired"
+of=$SHM/before scan
+no_key_found
 stop "$store" "$mnt"
 
 library=${CMEK_BUILD:-}/tests/inject/hold.so

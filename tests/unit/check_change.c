@@ -397,7 +397,7 @@ START_TEST(adopted)
 {
 	struct cmek_change *change = begin(CMEK_STORE_CHANGE);
 	uint8_t salt[CMEK_SALT_LEN] = { 1 }, file[CMEK_FILE_ID_LEN] = { 2 };
-	const struct cmek_secret *name_before = NULL, *name_after = NULL;
+	struct cmek_secret *name_before = NULL, *name_after = NULL;
 	struct cmek_volhdr_store *mount = NULL;
 	struct cmek_keyring *ring = NULL;
 	struct cmek_seal_right before, after;
@@ -424,6 +424,8 @@ START_TEST(adopted)
 	ck_assert_uint_gt(after.first, before.first);
 	ck_assert_int_eq(cmek_keyring_name_key(v.ring, 1, &name_after), 0);
 	ck_assert_ptr_eq(name_after, name_before);
+	cmek_secret_free(name_before);
+	cmek_secret_free(name_after);
 	ck_assert_int_eq(cmek_keyring_content_key(v.ring, 3, salt, file, &key), 0);
 	cmek_secret_free(key);
 	/* The header's new MAC key came along. */

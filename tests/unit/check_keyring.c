@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/crypto.h"
 #include "fs/volume/keyring.h"
 #include "tests/unit/unit.h"
@@ -59,7 +60,6 @@ static void check_key(const char *name, const struct cmek_secret *key, enum cmek
 
 START_TEST(vectors)
 {
-	const struct cmek_secret *kept = NULL;
 	struct cmek_secret *key = NULL;
 
 	check_key("kek", cmek_keyring_kek(ring), CMEK_KEY_KEK);
@@ -77,12 +77,15 @@ START_TEST(vectors)
 	ck_assert_int_eq(cmek_keyring_xattr_key(ring, 1, salt, &key), 0);
 	check_key("xattr_key", key, CMEK_KEY_XATTR);
 	cmek_secret_free(key);
-	ck_assert_int_eq(cmek_keyring_name_key(ring, 1, &kept), 0);
-	check_key("name_key", kept, CMEK_KEY_NAME);
-	ck_assert_int_eq(cmek_keyring_symlink_key(ring, 1, &kept), 0);
-	check_key("symlink_key", kept, CMEK_KEY_SYMLINK);
-	ck_assert_int_eq(cmek_keyring_xattr_name_key(ring, 1, &kept), 0);
-	check_key("xattr_name_key", kept, CMEK_KEY_XATTR_NAME);
+	ck_assert_int_eq(cmek_keyring_name_key(ring, 1, &key), 0);
+	check_key("name_key", key, CMEK_KEY_NAME);
+	cmek_secret_free(key);
+	ck_assert_int_eq(cmek_keyring_symlink_key(ring, 1, &key), 0);
+	check_key("symlink_key", key, CMEK_KEY_SYMLINK);
+	cmek_secret_free(key);
+	ck_assert_int_eq(cmek_keyring_xattr_name_key(ring, 1, &key), 0);
+	check_key("xattr_name_key", key, CMEK_KEY_XATTR_NAME);
+	cmek_secret_free(key);
 }
 END_TEST
 
@@ -138,7 +141,7 @@ START_TEST(wiped_and_refilled)
 	uint8_t form[CMEK_DEK_WRAPPED_LEN], before[32];
 	struct cmek_keyring *fresh = ring_of_vectors();
 	struct cmek_seal_right first, second;
-	const struct cmek_secret *borrowed;
+	struct cmek_secret *borrowed;
 	struct cmek_secret *key = NULL;
 
 	ck_assert_int_eq(cmek_keyring_make_dek(ring, 513, 0, CMEK_DEK_ACTIVE, form, NULL), 0);
@@ -200,7 +203,7 @@ START_TEST(states)
 {
 	static const uint8_t zero[16];
 	struct cmek_secret *key = NULL;
-	const struct cmek_secret *kept = NULL;
+	struct cmek_secret *kept = NULL;
 	struct cmek_seal_right right;
 	uint8_t form[CMEK_DEK_WRAPPED_LEN];
 
@@ -227,12 +230,12 @@ START_TEST(states)
 }
 END_TEST
 
-/* Nothing is given out any more that a retired key is needed for; what somebody has of it stays good. */
+/* Nothing is given out any more that a retired key is needed for; what somebody has of it stays good until it is given back. */
 START_TEST(retired)
 {
-	const struct cmek_secret *borrowed = NULL, *kept = NULL;
-	struct cmek_secret *key = NULL;
-	uint8_t form[CMEK_DEK_WRAPPED_LEN];
+	struct cmek_secret *borrowed = NULL, *kept = NULL, *key = NULL;
+	uint8_t form[CMEK_DEK_WRAPPED_LEN], before[64];
+	const uint8_t *bytes;
 	uint16_t ids[2] = { 0 };
 
 	ck_assert_int_eq(cmek_keyring_make_dek(ring, 3, 0, CMEK_DEK_DECRYPT_ONLY, form, NULL), 0);
@@ -244,6 +247,7 @@ START_TEST(retired)
 	ck_assert_uint_eq(cmek_keyring_old_deks(ring, ids, 2), 2);
 	ck_assert_uint_eq(ids[1], 5);
 	ck_assert_int_eq(cmek_keyring_name_key(ring, 3, &borrowed), 0);
+	memcpy(before, cmek_secret_bytes(borrowed, CMEK_KEY_NAME), 64);
 	cmek_keyring_retire_dek(ring, 3);
 	cmek_keyring_retire_dek(ring, 9); /* not there */
 	ck_assert_uint_eq(cmek_keyring_old_deks(ring, ids, 2), 1);
@@ -255,6 +259,12 @@ START_TEST(retired)
 	ck_assert_int_eq(cmek_keyring_journal_key(ring, 3, salt, &key), -EKEYREVOKED);
 	ck_assert_int_eq(cmek_keyring_name_key(ring, 5, &kept), 0);
 	ck_assert_uint_eq(cmek_secret_len(borrowed), 64);
+	ck_assert_mem_eq(cmek_secret_bytes(borrowed, CMEK_KEY_NAME), before, 64);
+	cmek_secret_free(kept);
+	/* The bytes of a secret that is freed are zeros where it was. */
+	bytes = cmek_secret_bytes(borrowed, CMEK_KEY_NAME);
+	cmek_secret_free(borrowed);
+	ck_assert(cmek_is_zero(bytes, 64));
 }
 END_TEST
 
