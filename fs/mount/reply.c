@@ -53,6 +53,7 @@ static const struct errno_row {
 	{ EKEYREVOKED, EKEYREVOKED }, /* the volume is locked, or the data is under a key that was retired */
 	{ EBADMSG, EIO },             /* does not authenticate */
 	{ ENOKEY, EIO },              /* names a data key that the header does not know */
+	{ ENOLINK, EIO },             /* a directory without its id, a long target without its rest */
 };
 
 int cmek_reply_user_errno(int error)
@@ -75,6 +76,8 @@ static const char *eio_cause(int error)
 		return "does not authenticate";
 	case -ENOKEY:
 		return "is under a data key that the header does not know";
+	case -ENOLINK:
+		return "is incomplete: a symbolic link of cmekfs that belongs to it is not in the store";
 	default:
 		return strerror(-error);
 	}
@@ -94,7 +97,7 @@ void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *
 	int user = cmek_reply_user_errno(error);
 	char where[CMEK_TREE_WHERE_ROOM];
 
-	if (error == -EBADMSG)
+	if (error == -EBADMSG || error == -ENOLINK)
 		tell_unauthentic(req, site->node, site->offset, site->what);
 	if (user == EIO)
 		cmek_tree_where(cmek_ops_of(req)->tree, site->node, where);

@@ -108,7 +108,7 @@ struct cmek_tree_dir {
 /* -ENOTDIR. */
 int cmek_tree_dir_get(struct cmek_tree *tree, uint64_t number, struct cmek_tree_dir *ret_dir);
 void cmek_tree_dir_put(struct cmek_tree *tree, struct cmek_tree_dir *dir);
-/* Fills in has_id and id. -EIO: entries without an id; -EBADMSG: a broken one. locked: its directory lock is held. */
+/* Fills in has_id and id. -ENOLINK: entries without an id; -EBADMSG: a broken one. locked: its directory lock is held. */
 int cmek_tree_dir_load_id(struct cmek_tree *tree, struct cmek_tree_dir *dir, bool locked);
 
 struct cmek_tree_locks {

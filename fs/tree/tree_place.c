@@ -213,7 +213,7 @@ static int read_id(struct cmek_tree *tree, struct cmek_tree_dir *dir)
 			return 0;
 		}
 	}
-	return -EIO;
+	return -ENOLINK;
 }
 
 int cmek_tree_dir_load_id(struct cmek_tree *tree, struct cmek_tree_dir *dir, bool locked)

@@ -431,7 +431,7 @@ static int emit_record(struct listing *l, const struct dirent64 *d)
 	if (!l->dir.has_id) {
 		r = cmek_tree_dir_load_id(l->tree, &l->dir, false);
 		if (r || !l->dir.has_id)
-			return r ? r : -EIO;
+			return r ? r : -ENOLINK;
 	}
 	r = decrypt_name(l, d->d_name, kind == CMEK_STORE_NAME_LONG, plain);
 	if (r == -EBADMSG)

@@ -424,7 +424,7 @@ int cmek_tree_reencrypt_dir(struct cmek_tree *tree, uint64_t node, struct cmek_t
 	m.place.dir = m.dir;
 	if (r == 0 && m.dir.has_id)
 		r = move_dir(&m);
-	if (r == -EBADMSG || r == -EIO) { /* its id, or how it is stored: fsck tells */
+	if (r == -EBADMSG || r == -EIO || r == -ENOLINK) { /* its id, or how it is stored: fsck tells */
 		sum->bad++;
 		r = 0;
 	}

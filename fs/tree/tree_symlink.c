@@ -46,7 +46,7 @@ static int links_dir(struct cmek_tree *tree, bool make)
 		tree->links_fd = fd;
 out:
 	pthread_mutex_unlock(&tree->links_lock);
-	return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -EIO : fd;
+	return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP ? -ENOLINK : fd;
 }
 
 static int read_pieces(struct cmek_tree *tree, const struct cmek_symlink_head *head, char *e)
@@ -66,7 +66,7 @@ static int read_pieces(struct cmek_tree *tree, const struct cmek_symlink_head *h
 		cmek_symlink_piece(head, max, k, name, &off, &len);
 		got = cmek_store_readlink(fd, name, text, sizeof text);
 		if (got < 0)
-			return got == -ENOENT ? -EIO : got == -EINVAL || got == -ENAMETOOLONG ? -EBADMSG : (int)got;
+			return got == -ENOENT ? -ENOLINK : got == -EINVAL || got == -ENAMETOOLONG ? -EBADMSG : (int)got;
 		if ((size_t)got != len)
 			return -EBADMSG;
 		memcpy(e + off, text, len);
@@ -302,9 +302,9 @@ int cmek_tree_reencrypt_symlink(struct cmek_tree *tree, const struct cmek_tree_d
 		sum->moved += r == 0;
 	}
 	cmek_tree_unlock(tree, &locks);
-	sum->bad += r == -EBADMSG || r == -EIO || r == -ENOKEY;
+	sum->bad += r == -EBADMSG || r == -EIO || r == -ENOLINK || r == -ENOKEY;
 	sum->left += r == -EPERM || r == -EACCES;
-	return r == -ENOENT || r == -EBADMSG || r == -EIO || r == -ENOKEY || r == -EPERM || r == -EACCES ? 0 : r;
+	return r == -ENOENT || r == -EBADMSG || r == -EIO || r == -ENOLINK || r == -ENOKEY || r == -EPERM || r == -EACCES ? 0 : r;
 }
 
 int cmek_tree_reencrypt_link(struct cmek_tree *tree, uint64_t node, struct cmek_tree_reencrypt *sum)
@@ -340,7 +340,7 @@ int cmek_tree_reencrypt_spares(struct cmek_tree *tree)
 	DIR *dir;
 
 	if (links < 0)
-		return links == -EIO ? 0 : links; /* there never was a long target, nor a spare */
+		return links == -ENOLINK ? 0 : links; /* there never was a long target, nor a spare */
 	fd = cmek_tree_open_at(tree, links, ".", O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return fd;

@@ -11,6 +11,8 @@ store=$SHM/store mnt=$T/mnt
 new_volume "$store"
 start "$store" "$mnt"
 $PYTHON "$HERE/hostile.py" prepare "$mnt" "$store" "$T/map"
+restart "$store" "$mnt"
+$PYTHON "$HERE/hostile.py" again "$mnt" "$store" "$T/map"
 stop "$store" "$mnt"
 cp -a "$store" "$SHM/good"
 for case in $($PYTHON "$HERE/hostile.py" cases "$([ "$LONG" = 1 ] && echo all)"); do
@@ -18,7 +20,7 @@ for case in $($PYTHON "$HERE/hostile.py" cases "$([ "$LONG" = 1 ] && echo all)")
 	cp -a "$SHM/good" "$store"
 	$PYTHON "$HERE/hostile.py" damage "$case" "$store" "$T/map"
 	start "$store" "$mnt"
-	timeout 60 $PYTHON "$HERE/hostile.py" check "$case" "$mnt" || fail "case $case"
+	timeout 60 $PYTHON "$HERE/hostile.py" check "$case" "$mnt" "$T/mnt.mount.log" || fail "case $case"
 	[ -n "$(storage_pid "$store")" ] || fail "case $case: the file system died"
 	stop "$store" "$mnt"
 done
@@ -47,7 +49,7 @@ for dir in d e; do
 	expect_errno EXDEV rmdir "$mnt/$dir"
 	expect_errno EXDEV rename "$mnt/$dir" "$mnt/moved"
 done
-[ "$(timeout 60 find "$mnt" 2>"$T/found" | wc -l)" = 14 ] || fail "find: $(cat "$T/found")"
+[ "$(timeout 60 find "$mnt" 2>"$T/found" | wc -l)" = 15 ] || fail "find: $(cat "$T/found")"
 stop "$store" "$mnt"
 umount "$store/$(stored e)" "$store/$(stored d)"
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import socket
+import stat
 import struct
 import sys
 
@@ -27,12 +28,13 @@ SOME = {f"{what}_{at}" for what in ("header_flip", "headers_flip") for at in (0,
     | {"headers_much_longer", "headers_link_outside", "header_fifo", "headers_fifo", "headers_directory"} \
     | {f"json_{name}" for name in ("empty", "deep", "largest", "nul", "no_uuid", "slots_huge", "block_size_0", "slot_key_up",
                                    "slot_wrapped_long", "slots_33", "feature_unknown", "dek_wrapped_other", "label", "one_copy")} \
+    | {"headers_device", "journal_device", "lock_device", "header_other_volume", "headers_other_volume"} \
     | {"journal_cut_0", "journal_cut_8193", "journal_link_outside", "journal_fifo", "journal_absent", "lock_link_to_nothing",
        "lock_fifo", "lock_absent", "root_id_absent", "root_id_link"} \
     | {f"journal_{what}_flip_{at}" for what in ("super", "first", "middle", "last") for at in (8, 40, 140)}
 MANY = ("header", "json_", "journal_super_flip", "journal_old_super_flip", "journal_first_flip", "journal_middle_flip",
         "journal_last_flip", "journal_cut", "lock_", "root_id", *(f"journal_{shape}" for shape in (
-            "absent", "link_", "directory", "fifo", "socket")))
+            "absent", "link_", "directory", "fifo", "socket", "device")))
 
 
 def case(name, state, outcome, damage):
@@ -119,6 +121,22 @@ def as_socket(path, _):
         os.chdir(here)
 
 
+def as_device(path, _):
+    """One that gives zeros without an end."""
+    os.unlink(path)
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+
+
+def of_another(which):
+    """The file of the same name in the other volume or copy that stands beside the store."""
+    def damage(path, _):
+        store = os.path.dirname(os.path.dirname(path))
+        data = read(os.path.join(os.path.dirname(store), which, ".cmekfs", os.path.basename(path)))
+        cut(0)(path, None)
+        write(path, 0, data)
+    return damage
+
+
 SHAPES = {
     "absent": absent,
     "link_outside": link_to(lambda path, bait: os.path.join(bait, "file")),
@@ -129,6 +147,7 @@ SHAPES = {
     "directory": as_directory,
     "fifo": as_fifo,
     "socket": as_socket,
+    "device": as_device,
 }
 
 
@@ -153,6 +172,9 @@ def header_cases():
     for name, damage in damages.items():
         case(f"header_{name}", "clean", "good", meta("header.0", damage))
         case(f"headers_{name}", "clean", "refused", both(damage))
+    # Under the same key, and of a higher sequence number. Which of two volumes it is nobody decides.
+    case("header_other_volume", "clean", "refused", meta("header.0", of_another("other")))
+    case("headers_other_volume", "clean", "refused", both(of_another("other")))
 
 
 def forged(change):
@@ -330,6 +352,10 @@ def journal_cases():
     journal("second_damaged", "refused", second_journal("1", on_record(0, lambda start, _: flip(start + 130))))
     journal("other_names", "good", lambda path, bait: [second_journal(n, garbage(9000))(path, bait) for n in ("00", "x", "-1")])
     journal("hundreds", "refused", many_journals)
+    journal("other_volume", "refused", of_another("other"))
+    journal("clean_other_volume", "refused", of_another("other"), "clean")
+    journal("earlier", "good", of_another("killed"), "clean")    # what it has is in place already
+    journal("later", "mixed", of_another("clean"))    # an empty one: as if the journal was taken away
     journal("clean_garbage", "refused", garbage(1 << 20), "clean")
     journal("clean_fifo", "refused", as_fifo, "clean")
     journal("clean_link_outside", "refused", link_to(lambda path, bait: os.path.join(bait, "file")), "clean")

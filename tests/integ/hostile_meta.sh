@@ -31,6 +31,9 @@ start_daemon "$store" "$mnt"
 stop "$store" "$mnt"
 cp -a "$store" "$SHM/clean"
 
+new_volume "$SHM/other" --journal-size 8M
+"$CTL" rewrap --to local:test "$SHM/other" >/dev/null # so that its header is of a higher number
+
 n=0 wrong=0
 wrong() {
 	echo "case $name: $*" >&2
