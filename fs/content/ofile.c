@@ -224,7 +224,7 @@ bool cmek_ofile_abandon(struct cmek_ofile *file)
 	return only;
 }
 
-/* The last reference takes the file out of the table, unless it has changes that are not in the store. */
+/* The last reference takes the file out of the table, unless it has changes that are not in the store. Its error ends with it. */
 void cmek_ofile_unref(struct cmek_ofile *file)
 {
 	struct cmek_content *content = file->content;
@@ -233,7 +233,10 @@ void cmek_ofile_unref(struct cmek_ofile *file)
 
 	(void)pthread_mutex_lock(&content->files_lock);
 	assert(file->refs > 0);
-	if (--file->refs == 0 && !cmek_commit_needed(file) && file->stuck == NULL) {
+	/* Changes that wait have lost nothing yet: whoever opens the file next is told what becomes of them then. */
+	if (--file->refs == 0 && file->stuck == NULL)
+		atomic_store(&file->error, 0);
+	if (file->refs == 0 && !cmek_commit_needed(file) && file->stuck == NULL) {
 		for (p = bucket_of(content, file->node); *p != file; p = &(*p)->hash_next)
 			;
 		*p = file->hash_next;

@@ -450,6 +450,42 @@ START_TEST(failed_truncation)
 }
 END_TEST
 
+/*
+ * Changes that could not be written are told to all who have the file open, until the last of them has closed it. They wait,
+ * and whoever opens it then is told what becomes of them from there on.
+ */
+START_TEST(error_until_the_last_close)
+{
+	struct cmek_ofile *file, *other;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 8192, 0, 1);
+	fail_commits = 1;
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	other = file_open(1);
+	fail_commits = 0;
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	ck_assert_int_eq(cmek_content_sync(other, false), -EIO);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_ofile_flush(other), -EIO);
+	write_version(other, 8192, 0, 2);
+	fail_commits = 1;
+	atomic_store(&content->space_until_ms, 0); /* it asks again */
+	cmek_ofile_close(other);
+	file = file_open(1);
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	cmek_ofile_close(file);
+	fail_commits = 0;
+	file = file_open(1);
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	check_version(file, 8192, 0, 2);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+	check_after_mount(8192, 2);
+}
+END_TEST
+
 /* However often it is tried, the ring does not fill up, and nobody waits for room that can't come. */
 START_TEST(failed_does_not_fill_the_ring)
 {
@@ -709,6 +745,7 @@ int main(void)
 	tcase_add_test(tcase, syncs_wait_for_the_flush);
 	tcase_add_loop_test(tcase, failed_in_place, 0, 2);
 	tcase_add_loop_test(tcase, failed_truncation, 0, 3);
+	tcase_add_test(tcase, error_until_the_last_close);
 	tcase_add_test(tcase, rewritten_is_committed_at_close);
 	tcase_add_test(tcase, failed_does_not_fill_the_ring);
 	tcase_add_test(tcase, failed_checkpoint);
