@@ -25,6 +25,7 @@
 #include "fs/mount/daemon.h"
 #include "fs/mount/daemon_impl.h"
 #include "fs/mount/message.h"
+#include "fs/mount/reply.h"
 #include "fs/mount/session.h"
 #include "fs/tree/tree.h"
 #include "fs/volume/registry.h"
@@ -140,7 +141,7 @@ static int host_open_store(void *arg, uint64_t node, bool write)
 
 static void host_report(void *arg, uint64_t node, int error, const char *what)
 {
-	const char *cause = error == -EBADMSG ? "does not authenticate" : strerror(error < 0 ? -error : error);
+	const char *cause = cmek_reply_cause(error < 0 ? error : -error);
 	static struct cmek_log_limit limit;
 	struct daemon *d = arg;
 	char where[CMEK_TREE_WHERE_ROOM];
@@ -149,7 +150,7 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s", what, cause);
 		return;
 	}
-	if (error == -EBADMSG)
+	if (error == -EBADMSG || error == -ENOKEY)
 		cmek_event_unauthentic(d, node, UINT64_MAX, "write");
 	cmek_tree_where(d->tree, node, where);
 	cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s: %s", where, what, cause);

@@ -69,7 +69,7 @@ int cmek_reply_user_errno(int error)
 	return EIO;
 }
 
-static const char *eio_cause(int error)
+const char *cmek_reply_cause(int error)
 {
 	switch (error) {
 	case -EBADMSG:
@@ -97,15 +97,15 @@ void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *
 	int user = cmek_reply_user_errno(error);
 	char where[CMEK_TREE_WHERE_ROOM];
 
-	if (error == -EBADMSG || error == -ENOLINK)
+	if (error == -EBADMSG || error == -ENOLINK || error == -ENOKEY)
 		tell_unauthentic(req, site->node, site->offset, site->what);
 	if (user == EIO)
 		cmek_tree_where(cmek_ops_of(req)->tree, site->node, where);
 	if (user == EIO && site->offset != UINT64_MAX)
 		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s, byte %" PRIu64 ": %s", site->what, where, site->offset,
-				 eio_cause(error));
+				 cmek_reply_cause(error));
 	else if (user == EIO)
-		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s: %s", site->what, where, eio_cause(error));
+		cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s: %s", site->what, where, cmek_reply_cause(error));
 	(void)fuse_reply_err(req, user); /* fails only when the asker is gone */
 }
 

@@ -24,6 +24,8 @@ struct cmek_reply_timeouts {
 
 /* error: 0 or -errno of a module. A positive errno as a user may see it; 0 stays 0. */
 int cmek_reply_user_errno(int error);
+/* What is wrong, for the log; error: -errno. */
+const char *cmek_reply_cause(int error);
 
 /* What an error was met at, for the log line of EIO; offset: in the plain file, UINT64_MAX when it isn't about data. */
 struct cmek_reply_site {

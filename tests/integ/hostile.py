@@ -1250,7 +1250,7 @@ SILENT = {"older_file", "emptied", "truncated_1", "truncated_4095", "file_of_ano
           "symlinks_exchanged", "file_becomes_fifo", "attributes_many", "attributes_odd_names"}
 
 
-def check_log(case, log, before):
+def check_log(case, log, before, audited):
     """What was wrong was said, with where, and not again and again; and nothing that nobody may know."""
     until = time.monotonic() + 30   # the lines come by way of another process
     while True:
@@ -1262,6 +1262,14 @@ def check_log(case, log, before):
             break
         time.sleep(0.05)
     assert lines or case in SILENT, f"nothing in the log: {said}"
+    while not (case in SILENT or case == "lengthened" or time.monotonic() > until):
+        with open(os.environ["CMEKFS_AUDIT_LOG"], "rb") as f:
+            f.seek(audited)
+            if b'"event":"data.unauthentic"' in f.read():
+                break
+        time.sleep(0.05)
+    else:
+        assert case in SILENT or case == "lengthened", "no event"
     assert len(said.splitlines()) <= 300, f"{len(said.splitlines())} lines in the log"
     assert said.isascii() and not re.search(rb"[^ -~\n]", said), said
     for secret in ("inside", "small", "sparse", "longlink", "target", LONG[:20], LONG_TOO[:20], "user.", "t" * 20):
@@ -1284,9 +1292,9 @@ def main():
         again(*sys.argv[2:])
     else:
         log = sys.argv[4]
-        before = os.path.getsize(log)
+        before, audited = os.path.getsize(log), os.path.getsize(os.environ["CMEKFS_AUDIT_LOG"])
         cases()[sys.argv[2]][1](Mount(sys.argv[3]))
-        check_log(sys.argv[2], log, before)
+        check_log(sys.argv[2], log, before, audited)
 
 
 main()

@@ -71,3 +71,24 @@ while read -r name state outcome <&3; do
 done 3< <($PYTHON "$HERE/hostile_meta.py" cases "$([ "$LONG" = 1 ] && echo all)")
 say "$n cases, $wrong wrong"
 [ "$wrong" -eq 0 ]
+
+say "an older header than the data: refused by the journal, or told"
+rm -rf "$store"
+cp -a "$SHM/clean" "$store"
+start "$store" "$mnt"
+"$CTL" -q rotate "$mnt"
+echo "under the newer key" >"$mnt/newer"
+mkdir "$mnt/both"
+stop "$store" "$mnt"
+cp "$SHM/clean/.cmekfs"/header.[01] "$store/.cmekfs/"
+expect_code 23 "$CMEKFS" "$store" "$mnt"
+expect_text "journal.0 is under a data key that the header does not have"
+rm "$store/.cmekfs/journal.0"
+start "$store" "$mnt"
+audited=$(stat -c %s "$CMEKFS_AUDIT_LOG")
+expect_errno EIO read "$mnt/newer"
+told() { tail -c +$((audited + 1)) "$CMEKFS_AUDIT_LOG" | grep -q '"event":"data.unauthentic"'; }
+wait_for 30 told || fail "no event"
+wait_for 30 grep -q 'inode .*is under a data key that the header does not know' "$T/mnt.mount.log" || fail "not in the log"
+$PYTHON "$HERE/hostile_meta.py" check good "$mnt" "$bait"
+stop "$store" "$mnt"
