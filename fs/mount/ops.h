@@ -3,6 +3,7 @@
 #define CMEK_MOUNT_OPS_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "fs/content/content.h"
@@ -11,16 +12,20 @@
 #include "fs/mount/wire.h"
 #include "fs/tree/tree.h"
 
+#define CMEK_LISTED 1024
+
 /*
  * One thin handler for each FUSE request: arguments to the tree or the content, the result to reply.h. Handlers run in
- * any number of threads at once and keep no state of their own. A file handle is the node's number, so that it means the
- * same to a daemon that takes over; which requests come in pairs (open and release) is the kernel's to keep.
+ * any number of threads at once and keep no state of their own. A file handle is the node's number (with a bit for some
+ * directories), so that it means the same to a daemon that takes over; which requests come in pairs (open and release)
+ * is the kernel's to keep.
  */
 struct cmek_ops {
 	struct cmek_tree *tree;
 	struct cmek_content *content;
 	struct cmek_reply_timeouts timeouts;
-	bool refuse_opendir_cache;  /* opendir is asked for each time (allow_root) */
+	bool refuse_listing_cache;  /* the kernel keeps no listings (allow_root) */
+	atomic_bool listed[CMEK_LISTED]; /* ops_dir.c: by directory, whether an open uses the listing that the kernel keeps */
 	bool kernel_sets_mtime;     /* the kernel keeps dirty pages, and then the modification times of what is written */
 	pthread_key_t read_buffer;
 	struct cmek_wire wire;

@@ -194,21 +194,43 @@ void cmek_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_in
 	cmek_reply_status(req, rc, &site);
 }
 
-/* There is no open state of a directory: the kernel need not ask, and may keep listings. */
+/*
+ * The kernel keeps listings, one for each directory, and whoever reads one goes by what another has put there meanwhile,
+ * also what that one had read before a change that the reader began behind. So one open at a time uses it, all others
+ * ask. That several directories share a place costs no more than questions.
+ */
+#define USES_LISTING (UINT64_C(1) << 63) /* in the handle, which is the node otherwise */
+
+static atomic_bool *listed_place(struct cmek_ops *ops, uint64_t node)
+{
+	return &ops->listed[node % CMEK_LISTED];
+}
+
+static void opendir_undo(struct cmek_ops *ops, uint64_t node, const struct fuse_file_info *fi)
+{
+	if (fi->fh & USES_LISTING)
+		atomic_store(listed_place(ops, node), false);
+}
+
 void cmek_op_opendir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
+	struct cmek_ops *ops = cmek_ops_of(req);
+
 	fi->fh = node;
-	if (cmek_ops_of(req)->refuse_opendir_cache)
-		(void)cmek_reply_open(req, fi);
-	else
-		cmek_reply_not_implemented(req);
+	if (!ops->refuse_listing_cache) {
+		fi->keep_cache = 1;
+		fi->cache_readdir = !atomic_exchange(listed_place(ops, node), true);
+		fi->fh |= fi->cache_readdir ? USES_LISTING : 0;
+	}
+	if (cmek_reply_open(req, fi) != 0)
+		opendir_undo(ops, node, fi);
 }
 
 void cmek_op_releasedir(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct cmek_reply_site site = cmek_site("releasedir", node);
 
-	(void)fi;
+	opendir_undo(cmek_ops_of(req), node, fi);
 	cmek_reply_status(req, 0, &site);
 }
 

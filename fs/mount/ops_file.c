@@ -28,7 +28,7 @@ int cmek_ops_init(struct cmek_ops *ops, struct cmek_tree *tree, struct cmek_cont
 	ops->tree = tree;
 	ops->content = content;
 	ops->timeouts.entry_s = ops->timeouts.attr_s = ops->timeouts.negative_s = cached ? forever_s : 0;
-	ops->refuse_opendir_cache = !cached;
+	ops->refuse_listing_cache = !cached;
 	return -pthread_key_create(&ops->read_buffer, free_read_buffer);
 }
 

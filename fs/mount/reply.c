@@ -129,11 +129,6 @@ void cmek_reply_log_size(fuse_req_t req, uint64_t node, bool mended)
 			 mended ? ", cut to that" : "");
 }
 
-void cmek_reply_not_implemented(fuse_req_t req)
-{
-	(void)fuse_reply_err(req, ENOSYS);
-}
-
 void cmek_reply_fill_entry(struct fuse_entry_param *ret_param, const struct cmek_entry *entry,
 			   const struct cmek_reply_timeouts *timeouts)
 {

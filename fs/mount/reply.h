@@ -40,8 +40,6 @@ void cmek_reply_status(fuse_req_t req, int error, const struct cmek_reply_site *
 void cmek_reply_log_bad_entries(fuse_req_t req, uint64_t node, unsigned n);
 /* A store file's length was not that of its sealed size. */
 void cmek_reply_log_size(fuse_req_t req, uint64_t node, bool mended);
-/* The kernel shall not ask this again. */
-void cmek_reply_not_implemented(fuse_req_t req);
 /* The kernel gets a lookup on entry->node. Not 0 when it could not be told: the lookup is the caller's to undo. */
 int cmek_reply_entry(fuse_req_t req, const struct cmek_entry *entry, const struct cmek_reply_timeouts *timeouts);
 /* "There is no such name", and that may be remembered. */

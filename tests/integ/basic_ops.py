@@ -721,6 +721,22 @@ class Directories(Case):
                 os.rename(self.p("elsewhere"), entry.path)
         self.assertGreaterEqual(n, 1000)
 
+    def test_two_listings(self):
+        """What had gone before a listing began is not in it, though another one that ends meanwhile began before that."""
+        names = {f"{i:03}" for i in range(600)}
+        for name in names:
+            put(self.p(name))
+        one, other = Listing(self.dir), Listing(self.dir)
+        self.assertEqual({one.next() for _ in range(602)}, names | {".", ".."})
+        for name in sorted(names)[::2]:
+            os.unlink(self.p(name))
+        seen = [other.next()]
+        self.assertIsNone(one.next())
+        seen += iter(other.next, None)
+        self.assertEqual(sorted(seen), [".", ".."] + sorted(names)[1::2])
+        one.close()
+        other.close()
+
     def test_rewind(self):
         fd = os.open(self.dir, os.O_RDONLY)
         self.assertEqual(os.listdir(fd), [])
