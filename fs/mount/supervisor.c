@@ -83,6 +83,7 @@ static void ignore_signals(void)
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGQUIT, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes (ulimit -f) is EFBIG, not the end of the mount */
 }
 
 /* Standard input and output to /dev/null, standard error to fd, or left as it is when fd < 0. */

@@ -138,6 +138,8 @@ static json_t *crypto_json(void)
 
 static void add_state(struct daemon *d, json_t *json)
 {
+	int failed = cmek_content_failed(d->content);
+
 	(void)pthread_mutex_lock(&d->state_lock);
 	json_object_set_new(json, "state", json_string(cmek_lock_state_name(d->lock_state)));
 	if (d->lock_state != CMEK_UNLOCKED) {
@@ -146,6 +148,9 @@ static void add_state(struct daemon *d, json_t *json)
 	}
 	if (*d->refuses_writes)
 		json_object_set_new(json, "read_only_reason", json_string(d->refuses_writes));
+	else if (failed < 0)
+		json_object_set_new(json, "read_only_reason",
+				    json_sprintf("the store or the journal failed (%s): mount it anew", strerror(-failed)));
 	(void)pthread_mutex_unlock(&d->state_lock);
 }
 

@@ -47,6 +47,40 @@ if [ "$CMEK_FS" = cmekfs ]; then
 fi
 mount -o remount,rw "$T/ro"
 
+if [ "$CMEK_FS" = cmekfs ]; then
+	say "a journal that fails, by a limit of file sizes: the mount goes on, read-only, and says so"
+	start "$store" "$mnt"
+	head -c 300000 /dev/urandom >"$T/some"
+	cp "$T/some" "$mnt/some"
+	sync "$mnt/some"
+	$PYTHON - "$(storage_pid "$store")" "$mnt/some" <<-'END'
+		import errno, os, resource, sys
+		pid = int(sys.argv[1])
+		hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+		resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000_000, hard))
+		fd = os.open(sys.argv[2], os.O_RDWR)
+		data = os.read(fd, 300_000)
+		for turn in range(10):
+		    try:
+		        os.pwrite(fd, data, 0)
+		        os.fsync(fd)
+		    except OSError as e:
+		        if e.errno not in (errno.EFBIG, errno.EIO, errno.EROFS):
+		            raise
+		        sys.exit()
+		sys.exit("the journal does not fail")
+	END
+	cmp "$T/some" "$mnt/some" || fail "not readable when the journal has failed"
+	expect_errno EROFS mkdir "$mnt/dir"
+	expect_code 0 "$CTL" status "$mnt"
+	expect_text "^read-only: .*mount it anew"
+	stop_code=any stop "$store" "$mnt"
+	start "$store" "$mnt"
+	cmp "$T/some" "$mnt/some" || fail "lost with the journal that failed"
+	expect_errno OK mkdir "$mnt/dir"
+	stop "$store" "$mnt"
+fi
+
 say "a store that fails: EIO at fsync, reads of what is cached go on, no hang"
 start "$store" "$mnt"
 head -c 300000 /dev/urandom >"$mnt/kept"
