@@ -33,6 +33,12 @@ struct cmek_content_host {
 	 * O_CLOEXEC, O_NOATIME where permitted. -errno.
 	 */
 	int (*open_store)(void *arg, uint64_t node, bool write);
+	/*
+	 * keep: the number means this file until let_go(), whoever else forgets it; -ESTALE: it means none. There is one keep for
+	 * each file that is open or has changes. Both may be NULL.
+	 */
+	int (*keep)(void *arg, uint64_t node);
+	void (*let_go)(void *arg, uint64_t node);
 	/* Something worth a log line happened to the inode: what is one of the texts of doc/operations.md. */
 	void (*report)(void *arg, uint64_t node, int error, const char *what);
 	/*
@@ -124,8 +130,13 @@ int cmek_ofile_open_briefly(struct cmek_content *content, uint64_t node, struct 
 bool cmek_content_commit_closed(struct cmek_content *content);
 /* One open less. Errors of earlier deferred work are told by cmek_ofile_flush(), not here. */
 void cmek_ofile_close(struct cmek_ofile *file);
-/* It has changes that are not in the store yet: while it has, its node must not be forgotten. */
+/* It has changes that are not in the store yet. */
 bool cmek_ofile_is_dirty(struct cmek_ofile *file);
+/*
+ * Nobody will ask for the node any more unless it is looked up again. The changes of a file that has no name are dropped, and
+ * with them the last that holds its room in the store; others go the way they would have gone.
+ */
+void cmek_content_forgotten(struct cmek_content *content, uint64_t node);
 /* The live state of a node with a reference for the caller, or NULL when it has none (then the store is the truth). */
 struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node);
 

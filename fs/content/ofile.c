@@ -31,6 +31,8 @@ int cmek_ofile_table_new(struct cmek_content *content)
 
 static void ofile_destroy(struct cmek_ofile *file)
 {
+	const struct cmek_content_host *host = &file->content->host;
+
 	cmek_commit_drop_records(file);
 	cmek_group_drop_range(file, 0, UINT64_MAX);
 	cmek_absent_done(&file->absent);
@@ -41,6 +43,8 @@ static void ofile_destroy(struct cmek_ofile *file)
 	(void)pthread_rwlock_destroy(&file->lock);
 	(void)pthread_mutex_destroy(&file->dirty_lock);
 	(void)pthread_mutex_destroy(&file->absent_lock);
+	if (host->let_go != NULL)
+		host->let_go(host->arg, file->node);
 	free(file);
 }
 
@@ -57,13 +61,19 @@ void cmek_ofile_table_drop(struct cmek_content *content)
 	}
 }
 
-static struct cmek_ofile *ofile_new(struct cmek_content *content, uint64_t node)
+static int ofile_new(struct cmek_content *content, uint64_t node, struct cmek_ofile **ret_file)
 {
 	struct cmek_ofile *file = calloc(1, sizeof(*file));
 	pthread_rwlockattr_t attr;
+	int r;
 
 	if (file == NULL)
-		return NULL;
+		return -ENOMEM;
+	r = content->host.keep != NULL ? content->host.keep(content->host.arg, node) : 0;
+	if (r < 0) {
+		free(file);
+		return r;
+	}
 	file->content = content;
 	file->node = node;
 	file->fd = -1;
@@ -78,7 +88,8 @@ static struct cmek_ofile *ofile_new(struct cmek_content *content, uint64_t node)
 	(void)pthread_rwlockattr_destroy(&attr);
 	(void)pthread_mutex_init(&file->dirty_lock, NULL);
 	(void)pthread_mutex_init(&file->absent_lock, NULL);
-	return file;
+	*ret_file = file;
+	return 0;
 }
 
 static struct cmek_ofile *find_locked(struct cmek_content *content, uint64_t node)
@@ -103,15 +114,17 @@ struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node)
 }
 
 /* The node's state with a reference, made if there is none. */
-static struct cmek_ofile *find_or_insert(struct cmek_content *content, uint64_t node)
+static int find_or_insert(struct cmek_content *content, uint64_t node, struct cmek_ofile **ret_file)
 {
-	struct cmek_ofile *file = cmek_ofile_find(content, node), *made;
+	struct cmek_ofile *file = cmek_ofile_find(content, node), *made = NULL;
+	int r;
 
+	*ret_file = file;
 	if (file != NULL)
-		return file;
-	made = ofile_new(content, node);
-	if (made == NULL)
-		return NULL;
+		return 0;
+	r = ofile_new(content, node, &made);
+	if (r < 0)
+		return r;
 	(void)pthread_mutex_lock(&content->files_lock);
 	file = find_locked(content, node);
 	if (file == NULL) {
@@ -125,7 +138,8 @@ static struct cmek_ofile *find_or_insert(struct cmek_content *content, uint64_t 
 	(void)pthread_mutex_unlock(&content->files_lock);
 	if (made != NULL)
 		ofile_destroy(made);
-	return file;
+	*ret_file = file;
+	return 0;
 }
 
 static void queue_unlink_locked(struct cmek_content *content, struct cmek_ofile *file)
@@ -249,6 +263,16 @@ void cmek_ofile_unref(struct cmek_ofile *file)
 		ofile_destroy(file);
 }
 
+void cmek_content_forgotten(struct cmek_content *content, uint64_t node)
+{
+	struct cmek_ofile *file = cmek_ofile_find(content, node);
+
+	if (file == NULL)
+		return;
+	(void)cmek_ofile_abandon(file);
+	cmek_ofile_unref(file);
+}
+
 /* Its descriptor is one of those that are kept for what does not take long. */
 static bool is_reserve(const struct cmek_ofile *file)
 {
@@ -332,13 +356,13 @@ static int open_fd_locked(struct cmek_ofile *file, int fd)
 
 static int open_file(struct cmek_content *content, uint64_t node, int fd, bool briefly, struct cmek_ofile **ret_file)
 {
-	struct cmek_ofile *file = find_or_insert(content, node);
-	int r, spare = fd;
+	struct cmek_ofile *file;
+	int spare = fd, r = find_or_insert(content, node, &file);
 
-	if (file == NULL) {
+	if (r < 0) {
 		if (fd >= 0)
 			(void)close(fd);
-		return -ENOMEM;
+		return r;
 	}
 	(void)pthread_rwlock_wrlock(&file->lock);
 	r = open_fd_locked(file, fd);

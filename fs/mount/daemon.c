@@ -156,6 +156,20 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 	cmek_log_limited(&limit, CMEK_LOG_ERROR, "%s: %s: %s", where, what, cause);
 }
 
+static int host_keep(void *arg, uint64_t node)
+{
+	struct daemon *d = arg;
+
+	return cmek_tree_keep(d->tree, node);
+}
+
+static void host_let_go(void *arg, uint64_t node)
+{
+	struct daemon *d = arg;
+
+	cmek_tree_let_go(d->tree, node);
+}
+
 static void host_set_data(void *arg, uint64_t node, bool data)
 {
 	struct daemon *d = arg;
@@ -320,8 +334,8 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 		.dek_next = hdr->dek_next,
 		.store_path = d->store_path,
 	};
-	struct cmek_content_host host = { d, host_open_store, host_report, host_set_data, host_has_data,
-					  host_flush_store, host_failed };
+	struct cmek_content_host host = { d, host_open_store, host_keep, host_let_go, host_report, host_set_data,
+					  host_has_data, host_flush_store, host_failed };
 	struct cmek_session_params session_params = {
 		.writeback = d->opts->writeback && !d->read_only,
 		.read_only = d->read_only,

@@ -68,14 +68,10 @@ void cmek_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		reply_entry_or_error(req, rc, &entry, &site);
 }
 
-/*
- * The number of a node that was forgotten may come back for another file, and the file under another number. Its
- * changes must be in the store before that. If they can't be written the node stays known, for as long as the mount.
- */
 static void forget(const struct cmek_ops *ops, uint64_t node, uint64_t n_lookups)
 {
-	if (cmek_ops_commit(ops, node) == 0)
-		cmek_tree_forget(ops->tree, node, n_lookups);
+	cmek_content_forgotten(ops->content, node);
+	cmek_tree_forget(ops->tree, node, n_lookups);
 }
 
 void cmek_op_forget(fuse_req_t req, fuse_ino_t node, uint64_t n_lookups)

@@ -165,10 +165,7 @@ static int open_file(struct pass *p, uint64_t node, struct cmek_ofile **ret_file
 	return r;
 }
 
-/*
- * Brings what waits of the kept files to the store, and lets go of them. As with the kernel's forget: a file that is not known
- * any more is given another node when it is looked up again, which goes by what is in the store.
- */
+/* Brings what waits of the kept files to the store. */
 static int settle_kept(struct pass *p)
 {
 	struct cmek_ofile *file;
@@ -185,10 +182,7 @@ static int settle_kept(struct pass *p)
 		file = cmek_ofile_find(p->params->content, p->kept[i]);
 		one = file ? cmek_content_commit(file) : 0;
 		cmek_ofile_close(file);
-		/* What can't be written keeps its node, for as long as the mount. */
-		if (one == 0)
-			cmek_tree_let_go(p->params->tree, p->kept[i]);
-		else if (r == 0)
+		if (r == 0)
 			r = one;
 	}
 	cmek_reencrypt_leave(p->work);
@@ -196,11 +190,11 @@ static int settle_kept(struct pass *p)
 	return r;
 }
 
-/* Closes a file; while it has changes it stays known. */
+/* Closes a file. */
 static int close_file(struct pass *p, uint64_t node, struct cmek_ofile *file)
 {
 	(void)cmek_reencrypt_enter(p->work);
-	if (file && cmek_ofile_is_dirty(file) && cmek_tree_keep(p->params->tree, node) == 0)
+	if (file && cmek_ofile_is_dirty(file))
 		p->kept[p->n_kept++] = node;
 	cmek_ofile_close(file);
 	cmek_reencrypt_leave(p->work);

@@ -181,7 +181,7 @@ static void host_report(void *arg, uint64_t node, int error, const char *what)
 
 static struct cmek_content *content_start(bool read_only, const struct cmek_overlay *overlay)
 {
-	struct cmek_content_host host = { NULL, host_open, host_report, NULL, NULL, host_flush, NULL };
+	struct cmek_content_host host = { NULL, host_open, NULL, NULL, host_report, NULL, NULL, host_flush, NULL };
 	struct cmek_content_params params = { .block_size = BLOCK,
 					      .read_only = read_only,
 					      .overlay = overlay,

@@ -25,7 +25,7 @@ int __wrap_fstatvfs(int fd, struct statvfs *st);
 int __real_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 
-static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, fail_commits, failures;
+static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, fail_commits, failures, kept;
 
 static struct jf_store store;
 static struct cmek_content *content;
@@ -86,6 +86,21 @@ static int host_open(void *arg, uint64_t node, bool write)
 	return fd < 0 ? -errno : fd;
 }
 
+static int host_keep(void *arg, uint64_t node)
+{
+	(void)arg;
+	(void)node;
+	kept++;
+	return 0;
+}
+
+static void host_let_go(void *arg, uint64_t node)
+{
+	(void)arg;
+	(void)node;
+	kept--;
+}
+
 static void host_report(void *arg, uint64_t node, int error, const char *what)
 {
 	(void)arg;
@@ -108,7 +123,8 @@ static int host_flush(void *arg)
 
 static void content_start(unsigned commit_ms)
 {
-	struct cmek_content_host host = { NULL, host_open, host_report, NULL, NULL, host_flush, host_failed };
+	struct cmek_content_host host = { NULL, host_open, host_keep, host_let_go, host_report,
+					  NULL, NULL, host_flush, host_failed };
 	struct cmek_content_params params = { .block_size = 4096,
 					      .commit_ms = commit_ms,
 					      .held_max_bytes = 256 << 20,
@@ -131,6 +147,7 @@ static void setup(void)
 
 static void teardown(void)
 {
+	ck_assert_int_eq(kept, 0);
 	jf_store_done(&store);
 }
 
@@ -486,6 +503,36 @@ START_TEST(error_until_the_last_close)
 }
 END_TEST
 
+/*
+ * Its number means the file while it has changes, whether they can be written or not, and however often it is forgotten. What
+ * can't be written of one without a name is dropped at once.
+ */
+START_TEST(forgotten_with_changes)
+{
+	struct cmek_ofile *file;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 8192, 0, 1);
+	fail_commits = 1;
+	ck_assert_int_eq(cmek_content_sync(file, false), -EIO);
+	cmek_ofile_close(file);
+	cmek_content_forgotten(content, 1);
+	ck_assert_int_eq(kept, 1);
+	fail_commits = 0;
+	if (_i == 0)
+		ck_assert_int_eq(cmek_content_commit_all(content), 0);
+	else
+		ck_assert_int_eq(unlinkat(store.store_fd, "1", 0), 0);
+	cmek_content_forgotten(content, 1);
+	ck_assert_int_eq(kept, 0);
+	ck_assert_ptr_null(cmek_ofile_find(content, 1));
+	ck_assert_int_eq(cmek_content_free(content), 0);
+	if (_i == 0)
+		check_after_mount(8192, 1);
+}
+END_TEST
+
 /* However often it is tried, the ring does not fill up, and nobody waits for room that can't come. */
 START_TEST(failed_does_not_fill_the_ring)
 {
@@ -746,6 +793,7 @@ int main(void)
 	tcase_add_loop_test(tcase, failed_in_place, 0, 2);
 	tcase_add_loop_test(tcase, failed_truncation, 0, 3);
 	tcase_add_test(tcase, error_until_the_last_close);
+	tcase_add_loop_test(tcase, forgotten_with_changes, 0, 2);
 	tcase_add_test(tcase, rewritten_is_committed_at_close);
 	tcase_add_test(tcase, failed_does_not_fill_the_ring);
 	tcase_add_test(tcase, failed_checkpoint);

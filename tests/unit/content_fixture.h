@@ -82,7 +82,7 @@ static inline void content_start(struct volume *v, bool read_only)
 	struct cmek_replay_params replay = { .store_fd = v->store_fd,
 					     .meta_fd = v->meta_fd,
 					     .block_size = v->block_size };
-	struct cmek_content_host host = { v, host_open, host_report, host_set_data, host_has_data, host_flush, NULL };
+	struct cmek_content_host host = { v, host_open, NULL, NULL, host_report, host_set_data, host_has_data, host_flush, NULL };
 	struct cmek_replay_result result;
 	struct cmek_content_params params = { .block_size = v->block_size,
 					      .read_only = read_only,
