@@ -84,8 +84,8 @@ int cmek_tree_read_target(struct cmek_tree *tree, int dirfd, const char *name, c
 	int r;
 
 	n = cmek_store_readlink(dirfd, name, text, sizeof text);
-	if (n < 0)
-		return n == -ENAMETOOLONG ? -EBADMSG : (int)n;
+	if (n < 0) /* EINVAL: it was a symlink when it was looked up */
+		return n == -ENAMETOOLONG ? -EBADMSG : n == -EINVAL ? -ESTALE : (int)n;
 	r = cmek_symlink_parse(text, (size_t)n, tree->params.symlink_max, &head);
 	if (r)
 		return r;
