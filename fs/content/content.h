@@ -137,7 +137,10 @@ bool cmek_ofile_is_dirty(struct cmek_ofile *file);
  * with them the last that holds its room in the store; others go the way they would have gone.
  */
 void cmek_content_forgotten(struct cmek_content *content, uint64_t node);
-/* The live state of a node with a reference for the caller, or NULL when it has none (then the store is the truth). */
+/*
+ * The live state of a node with a reference for the caller, or NULL when it has none, or is just being opened (then the store
+ * is the truth).
+ */
 struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node);
 
 /* Bytes read (0 at or past the end) or -errno: -EBADMSG for data that does not authenticate, -EIO. */

@@ -109,6 +109,10 @@ struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node)
 
 	(void)pthread_mutex_lock(&content->files_lock);
 	file = find_locked(content, node);
+	if (file != NULL && !atomic_load(&file->live)) {
+		file->refs--; /* who opens it has another one */
+		file = NULL;
+	}
 	(void)pthread_mutex_unlock(&content->files_lock);
 	return file;
 }
@@ -116,10 +120,12 @@ struct cmek_ofile *cmek_ofile_find(struct cmek_content *content, uint64_t node)
 /* The node's state with a reference, made if there is none. */
 static int find_or_insert(struct cmek_content *content, uint64_t node, struct cmek_ofile **ret_file)
 {
-	struct cmek_ofile *file = cmek_ofile_find(content, node), *made = NULL;
+	struct cmek_ofile *file, *made = NULL;
 	int r;
 
-	*ret_file = file;
+	(void)pthread_mutex_lock(&content->files_lock);
+	file = *ret_file = find_locked(content, node);
+	(void)pthread_mutex_unlock(&content->files_lock);
 	if (file != NULL)
 		return 0;
 	r = ofile_new(content, node, &made);
@@ -351,6 +357,7 @@ static int open_fd_locked(struct cmek_ofile *file, int fd)
 	file->mtime_valid = true;
 	(void)pthread_mutex_unlock(&file->dirty_lock);
 	atomic_store(&file->loaded, empty && (created || !was_emptied(file))); /* it has nothing to load */
+	atomic_store(&file->live, true);
 	return 0;
 }
 

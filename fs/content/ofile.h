@@ -83,6 +83,7 @@ struct cmek_ofile {
 	/* lock: shared for reads, writes inside the size and commits; exclusive for whatever changes the fields below */
 	pthread_rwlock_t lock;
 	int fd;             /* of the store file; -1 until opened */
+	atomic_bool live;   /* it was opened: from here on this is the truth about it, and not the store */
 	bool writable;      /* fd is read-write */
 	const struct cmek_last_state *over; /* what the overlay has of it, mostly NULL */
 	atomic_bool loaded; /* group 0 was read: size, file_id, absent are true */

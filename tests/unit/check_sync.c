@@ -25,7 +25,7 @@ int __wrap_fstatvfs(int fd, struct statvfs *st);
 int __real_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 
-static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, fail_commits, failures, kept;
+static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, fail_commits, failures, kept, looked, found;
 
 static struct jf_store store;
 static struct cmek_content *content;
@@ -77,10 +77,14 @@ int __wrap_fstatvfs(int fd, struct statvfs *st)
 
 static int host_open(void *arg, uint64_t node, bool write)
 {
+	struct cmek_ofile *file = cmek_ofile_find(content, node);
 	char name[32];
 	int fd;
 
 	(void)arg;
+	looked++;
+	found += file != NULL;
+	cmek_ofile_close(file);
 	snprintf(name, sizeof(name), "%llu", (unsigned long long)node);
 	fd = openat(store.store_fd, name, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
@@ -503,6 +507,27 @@ START_TEST(error_until_the_last_close)
 }
 END_TEST
 
+/* While a file is being opened its size is not known: whoever looks meanwhile has to ask the store. */
+START_TEST(not_found_while_it_is_opened)
+{
+	struct cmek_ofile *file;
+
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 8192, 0, 1);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+	content_start(60000);
+	looked = found = 0;
+	ck_assert_int_eq(cmek_ofile_open(content, 1, -1, false, &file), 0);
+	ck_assert_int_eq(looked, 1);
+	ck_assert_int_eq(found, 0);
+	ck_assert_uint_eq(cmek_ofile_size(file), 8192);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+}
+END_TEST
+
 /*
  * Its number means the file while it has changes, whether they can be written or not, and however often it is forgotten. What
  * can't be written of one without a name is dropped at once.
@@ -794,6 +819,7 @@ int main(void)
 	tcase_add_loop_test(tcase, failed_truncation, 0, 3);
 	tcase_add_test(tcase, error_until_the_last_close);
 	tcase_add_loop_test(tcase, forgotten_with_changes, 0, 2);
+	tcase_add_test(tcase, not_found_while_it_is_opened);
 	tcase_add_test(tcase, rewritten_is_committed_at_close);
 	tcase_add_test(tcase, failed_does_not_fill_the_ring);
 	tcase_add_test(tcase, failed_checkpoint);
