@@ -311,7 +311,7 @@ say "another user"
 as_nobody() {
 	need_root
 	need setpriv
-	setpriv --reuid nobody --regid nogroup --clear-groups "$MKFS" --version >/dev/null 2>&1 ||
+	setpriv --reuid nobody --regid nogroup --clear-groups env "$MKFS" --version >/dev/null 2>&1 ||
 		skip "nobody can't run the programs of this build"
 	mkdir "$SHM/nobody"
 	chown nobody "$SHM/nobody"
