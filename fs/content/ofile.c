@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * The life of a file's shared state: opened, found, queued for commit, closed; its size and modification time; what
- * its first map page says. Knows nothing of single blocks.
+ * its first map page says. Knows nothing of single blocks. (Longer than others, so that nobody else changes the table of files.)
  */
 #include "config.h"
 

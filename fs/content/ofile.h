@@ -184,8 +184,8 @@ bool cmek_ofile_any_closed(struct cmek_content *content);
 /* How long the file that has waited longest has waited; 0: none waits. */
 uint64_t cmek_ofile_oldest_ms(struct cmek_content *content);
 /*
- * Drops the changes of a file that has no name any more and that only the caller has: they can't be written, and nobody
- * would read them. False: it is not such a file.
+ * Drops the changes of a file that has no name any more and that only the caller has: nobody would read them. False: it is not
+ * such a file.
  */
 bool cmek_ofile_abandon(struct cmek_ofile *file);
 /* Gives a reference back without trying to commit. */
