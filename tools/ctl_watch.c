@@ -50,6 +50,7 @@ void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status)
 	const json_t *content = json_object_get(status, "content");
 	const json_t *journal = json_object_get(status, "journal");
 	const json_t *watch = json_object_get(status, "watch");
+	const json_t *room = json_object_get(status, "room");
 
 	if (!status)
 		return;
@@ -65,6 +66,11 @@ void cmek_ctl_mount_print(const struct cmek_tool *tool, const json_t *status)
 	cmek_tool_say(tool, "files:       %lld in use, %lld with changes that wait to be written (%lld bytes, %.1f s)",
 		      (long long)number_of(content, "files"), (long long)number_of(content, "waiting_files"),
 		      (long long)number_of(content, "waiting_bytes"), json_number_value(json_object_get(content, "oldest_s")));
+	if (json_is_true(json_object_get(room, "full")))
+		cmek_tool_say(tool, "             THE STORE IS FULL: files that grow, and then new ones, too, are refused");
+	if (number_of(room, "reserve_held_bytes") < number_of(room, "reserve_bytes"))
+		cmek_tool_say(tool, "             the reserve is being used, %lld of %lld bytes are left",
+			      (long long)number_of(room, "reserve_held_bytes"), (long long)number_of(room, "reserve_bytes"));
 	if (!json_is_object(journal)) {
 		cmek_tool_say(tool, "journal:     none");
 		return;

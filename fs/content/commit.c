@@ -210,6 +210,37 @@ static int allocate_run(int fd, const uint8_t *images, uint64_t len, uint64_t of
 	return 0;
 }
 
+static int for_each_run_with_reserve(struct cmek_commit *commit, run_fn fn)
+{
+	int r = for_each_run(commit, fn);
+
+	if (r == -ENOSPC && cmek_room_use_reserve(commit->file->content->params.room))
+		r = for_each_run(commit, fn);
+	return r;
+}
+
+/* What the commit takes has its room in the store now. */
+static void redeem_promises(struct cmek_commit *commit)
+{
+	size_t i;
+	unsigned k;
+
+	for (i = 0; i < commit->n_groups; i++) {
+		struct cmek_group *group = commit->groups[i].group;
+
+		(void)pthread_rwlock_wrlock(&group->lock);
+		for (k = 0; group->n_held > 0 && k < CMEK_GROUP_BLOCKS; k++) {
+			struct cmek_held *held = group->held[k];
+
+			if (held == NULL || held->version > commit->groups[i].version)
+				continue;
+			cmek_room_promise(commit->file->content->params.room, -(int64_t)held->room);
+			held->room = 0;
+		}
+		(void)pthread_rwlock_unlock(&group->lock);
+	}
+}
+
 /*
  * A record promises that its images will be in place some day, so there must be room for them before it is written.
  * While the store is far from full there is, and nobody has to ask.
@@ -219,13 +250,18 @@ static int secure_space(struct cmek_commit *commit)
 	struct cmek_content *content = commit->file->content;
 	uint64_t now = cmek_now_ms(), until = atomic_load(&content->space_until_ms);
 	struct statvfs store;
+	int r;
 
 	if (now < until)
 		return 0;
 	if (fstatvfs(commit->file->fd, &store) < 0)
 		return -errno;
-	if ((uint64_t)store.f_bavail * store.f_frsize <= SPACE_LOW + commit->images_bytes)
-		return for_each_run(commit, allocate_run);
+	if ((uint64_t)store.f_bavail * store.f_frsize <= SPACE_LOW + commit->images_bytes) {
+		r = for_each_run_with_reserve(commit, allocate_run);
+		if (r == 0)
+			redeem_promises(commit);
+		return r;
+	}
 	atomic_store(&content->space_until_ms, now + SPACE_KNOWN_MS);
 	return 0;
 }
@@ -385,7 +421,7 @@ int cmek_commit_apply(struct cmek_commit *commit)
 	 */
 	commit->again |= r == -EAGAIN;
 	if (r == 0 || r == -EAGAIN)
-		r = for_each_run(commit, write_run);
+		r = for_each_run_with_reserve(commit, write_run);
 	if (r == 0 && commit->free_holes)
 		free_punched(commit);
 	if (r == 0 && commit->size)

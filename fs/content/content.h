@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "fs/content/room.h"
 #include "fs/volume/keyring.h"
 
 /*
@@ -62,6 +63,7 @@ struct cmek_content_params {
 	uint64_t map_cache_bytes; /* decoded map pages kept; 0 = 64 MiB */
 	unsigned max_keys;        /* content keys kept; 0 = 4096 */
 	unsigned commit_ms;       /* changes go to the store after this at the latest; 0 = 5000 */
+	struct cmek_room *room;   /* with a reserve for what finds no other place; borrowed, NULL = none */
 	/* The journal, emptied by cmek_replay(). */
 	bool no_journal;
 	int meta_fd;              /* STORE/.cmekfs, borrowed while cmek_content_new() runs */
@@ -233,8 +235,13 @@ enum cmek_size_check {
 };
 enum cmek_size_check cmek_ofile_check_size(struct cmek_ofile *file);
 
-/* A word that the host may keep with the state of a file, 0 when that is new; nobody looks at it here. */
-atomic_uint *cmek_ofile_host_word(struct cmek_ofile *file);
+/* What the host (the mount) keeps with the state of a file, zero when that is new; nobody looks at it here. */
+struct cmek_ofile_host {
+	atomic_uint privs; /* ops_xattr.c */
+	atomic_int asks;   /* ops_room.c */
+	atomic_bool grew;  /* the same */
+};
+struct cmek_ofile_host *cmek_ofile_host(struct cmek_ofile *file);
 
 /* Plain size, and the modification time if this layer knows better than the store (true). */
 uint64_t cmek_ofile_size(const struct cmek_ofile *file);

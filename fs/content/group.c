@@ -286,18 +286,29 @@ void cmek_group_dirty_locked(struct cmek_group *group)
 	(void)pthread_mutex_unlock(&file->dirty_lock);
 }
 
+/* What the store has to find for a block that it does not have: its pages, and with the first of a group the map page. */
+static uint32_t room_for(const struct cmek_group *group, unsigned i, uint32_t len)
+{
+	if (cmek_group_is_live(group, i))
+		return 0;
+	return (len + CMEK_MAP_BYTES - 1) / CMEK_MAP_BYTES * CMEK_MAP_BYTES + (i == 0 ? CMEK_MAP_BYTES : 0);
+}
+
 void cmek_group_hold_locked(struct cmek_group *group, unsigned i, struct cmek_held *held)
 {
 	struct cmek_held *old = group->held[i];
 	struct cmek_ofile *file = group->file;
 
 	if (old != NULL) {
+		cmek_room_promise(file->content->params.room, -(int64_t)old->room);
 		file->held_bytes -= old->len;
 		file->content->held_bytes -= old->len;
 		group->n_held--;
 		free(old);
 	}
 	if (held != NULL) {
+		held->room = room_for(group, i, held->len);
+		cmek_room_promise(file->content->params.room, held->room);
 		file->held_bytes += held->len;
 		file->content->held_bytes += held->len;
 		group->n_held++;

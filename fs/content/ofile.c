@@ -533,9 +533,9 @@ int cmek_ofile_flush(struct cmek_ofile *file)
 	return atomic_load(&file->error);
 }
 
-atomic_uint *cmek_ofile_host_word(struct cmek_ofile *file)
+struct cmek_ofile_host *cmek_ofile_host(struct cmek_ofile *file)
 {
-	return &file->host_word;
+	return &file->host;
 }
 
 uint64_t cmek_ofile_size(const struct cmek_ofile *file)

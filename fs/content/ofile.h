@@ -21,10 +21,11 @@
  *   content.files_lock and content.groups_lock: short, nothing is taken under them, no I/O.
  */
 
-/* An encrypted block that is newer than the store's. Owned by its group; immutable. */
+/* An encrypted block that is newer than the store's. Owned by its group; immutable, but for room. */
 struct cmek_held {
 	uint64_t version; /* content.held_version when it came; later ones are higher */
 	uint32_t len;
+	uint32_t room; /* promised for it, see cmek_room_promise(); under group.lock */
 	uint8_t data[];
 };
 
@@ -63,7 +64,7 @@ struct cmek_ofile {
 	/* constant */
 	struct cmek_content *content;
 	uint64_t node;
-	atomic_uint host_word; /* the host's */
+	struct cmek_ofile_host host; /* the host's */
 	/* content.files_lock */
 	struct cmek_ofile *hash_next;
 	struct cmek_ofile *queue_prev, *queue_next; /* while queued */

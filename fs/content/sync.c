@@ -357,6 +357,7 @@ void *cmek_committer_main(void *arg)
 		if (r < 0)
 			wait_ms = RETRY_MS;
 		(void)set_committing(content, false);
+		(void)cmek_room_level(content->params.room); /* a reserve that was used is made again though nobody asks */
 	}
 	return NULL;
 }

@@ -45,6 +45,15 @@ static int hold_copy(struct cmek_group *group, unsigned i, const uint8_t *stored
 	return 0;
 }
 
+static int write_in_place(struct cmek_ofile *file, const uint8_t *stored, size_t len, uint64_t off)
+{
+	int r = cmek_pwrite_full(file->fd, stored, len, off);
+
+	if (r == -ENOSPC && cmek_room_use_reserve(file->content->params.room))
+		r = cmek_pwrite_full(file->fd, stored, len, off);
+	return r;
+}
+
 /*
  * Places n sealed blocks, `bytes` of ciphertext with their entries, from index i of the group on.
  * group.lock is held exclusively.
@@ -64,7 +73,7 @@ static int place_locked(struct cmek_group *group, unsigned i, unsigned n, const 
 			run++;
 		if (run > 0) {
 			len = (size_t)run * block_size < bytes ? (size_t)run * block_size : bytes;
-			r = cmek_pwrite_full(group->file->fd, stored, len, cmek_block_stored_off(block_size, block));
+			r = write_in_place(group->file, stored, len, cmek_block_stored_off(block_size, block));
 			for (k = 0; r == 0 && k < run; k++)
 				cmek_group_hold_locked(group, i + k, NULL);
 		} else {

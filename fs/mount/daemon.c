@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -220,6 +221,30 @@ static int open_meta(struct daemon *d, struct cmek_error *err)
 	return 0;
 }
 
+/*
+ * By what can wait in the kernel: 40 % of its limit, which is a fifth of the memory that is free, and when we are near the end
+ * 1 % of it (cmek_mountpoint_tune()).
+ */
+static struct cmek_room_marks room_marks(void)
+{
+	struct sysinfo memory;
+	uint64_t all = sysinfo(&memory) == 0 ? (uint64_t)memory.totalram * memory.mem_unit : UINT64_C(1) << 40;
+	struct cmek_room_marks marks = { all / 10, all / 250 };
+
+	return marks;
+}
+
+/* A mount is better without it than not there. */
+static void watch_room(struct daemon *d)
+{
+	struct cmek_room_host host = { d, cmek_daemon_tell_room, cmek_daemon_tell_reserve };
+	struct cmek_room_marks marks = room_marks();
+	struct cmek_error err = CMEK_ERROR_INIT;
+
+	if (!d->read_only && cmek_room_new(d->meta_fd, d->opts->reserve_bytes, &marks, &host, &d->room, &err) != 0)
+		cmek_log(CMEK_LOG_WARNING, "no room of the store is kept for data that was written already: %s", err.text);
+}
+
 static void tell_replayed(const struct daemon *d, const struct cmek_replay_result *result)
 {
 	if (d->overlay)
@@ -255,6 +280,11 @@ static int replay(struct daemon *d, struct cmek_error *err)
 	memcpy(params.volume, hdr->uuid, sizeof(params.volume));
 	if (!d->read_only)
 		rc = cmek_replay(d->ring, &params, &result, err);
+	if (rc == -ENOSPC && result.store_failed && cmek_room_use_reserve(d->room)) {
+		cmek_error_clear(err);
+		memset(&result, 0, sizeof(result));
+		rc = cmek_replay(d->ring, &params, &result, err);
+	}
 	if (rc != 0 && result.store_failed) {
 		cmek_log(CMEK_LOG_ERROR, "%s; mounting read-only, the journal stays", err->text);
 		cmek_error_clear(err);
@@ -347,6 +377,7 @@ static int start(struct daemon *d, int *device_fd, struct cmek_error *err)
 	};
 	int fd, rc;
 
+	content_params.room = session_params.room = d->room;
 	memcpy(content_params.volume, hdr->uuid, sizeof(content_params.volume));
 	content_params.meta_fd = d->meta_fd;
 	rc = cmek_tree_new(d->store_fd, d->ring, &tree_params, &d->tree, err);
@@ -425,6 +456,7 @@ static int finish(struct daemon *d, struct cmek_error *err)
 	cmek_reencrypt_free(d->reencrypt);
 	cmek_session_free(d->session);
 	rc = cmek_content_free(d->content);
+	cmek_room_free(d->room);
 	if (rc == 0 && d->tree && !d->read_only)
 		rc = cmek_tree_syncfs(d->tree);
 	if (rc != 0)
@@ -492,6 +524,8 @@ int cmek_daemon_main(const struct cmek_mount_opts *opts, int supervisor, int age
 		d.header_seen = cmek_volhdr_store_header(d.header)->sequence;
 	if (rc == 0)
 		rc = open_meta(&d, &err);
+	if (rc == 0)
+		watch_room(&d);
 	/* before the mount, so that what is mounted read-only is so from the start */
 	if (rc == 0)
 		rc = replay(&d, &err);

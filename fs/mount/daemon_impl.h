@@ -61,6 +61,8 @@ struct daemon {
 	struct cmek_content *content;
 	struct cmek_overlay *overlay; /* the journal's changes, where a read-only mount can't write them; mostly NULL */
 	struct cmek_session *session;
+	struct cmek_room *room; /* NULL: none is kept */
+	bool was_full; /* its level, and the log has it; one call at a time */
 	struct cmek_control *control;
 	struct cmek_watcher *watcher; /* NULL: none */
 	struct cmek_reencrypt *reencrypt; /* NULL: a mount that may not, or should not, write so much */
@@ -178,6 +180,9 @@ void cmek_events_stop(struct daemon *d); /* while there is a tree; not started: 
 
 /* pulse.c: tells the supervisor the state of the mount, if it has changed. Without life_lock's help; not under state_lock. */
 void cmek_daemon_tell_state(struct daemon *d);
+/* How much room the store has, for the log, and for the supervisor; see struct cmek_room_host. arg: the daemon. */
+void cmek_daemon_tell_room(void *arg, enum cmek_room_level level);
+void cmek_daemon_tell_reserve(void *arg, bool used);
 /* Answers whether requests are being dealt with. */
 void cmek_daemon_answer_ping(struct daemon *d);
 

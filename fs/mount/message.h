@@ -25,6 +25,7 @@ enum cmek_message_type {
 	CMEK_MSG_PING,         /* supervisor: are requests being dealt with? */
 	CMEK_MSG_PONG,         /* daemon: alive says it */
 	CMEK_MSG_STATE,        /* daemon: error.text has what is to be known of the mount, "" = nothing out of the ordinary */
+	CMEK_MSG_ROOM,         /* daemon: near_full has changed */
 	CMEK_MSG_ENDING,       /* daemon: no more requests; what is left to be written is being written */
 	CMEK_MSG_TYPES,
 };
@@ -34,6 +35,7 @@ struct cmek_message {
 	int32_t pid;       /* the sender */
 	int32_t read_only; /* UNLOCKED: the volume may only be mounted so */
 	int32_t alive;     /* PONG */
+	int32_t near_full; /* ROOM: the kernel shall keep few dirty pages of the mount */
 	uint8_t volume[16]; /* UNLOCKED: its UUID */
 	char label[CMEK_LABEL_MAX + 1]; /* UNLOCKED: its label */
 	struct cmek_error error;

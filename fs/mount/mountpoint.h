@@ -23,8 +23,11 @@ struct cmek_mountpoint {
 int cmek_mountpoint_mount(struct cmek_mountpoint *mp, const struct cmek_mount_opts *opts, bool read_only,
 			  struct cmek_error *err);
 
-/* As root: readahead and writeback limits that suit a mount of this kind. Fails in silence: they only make it faster. */
-void cmek_mountpoint_tune(const struct cmek_mountpoint *mp);
+/*
+ * As root: readahead and writeback limits that suit a mount of this kind; near_full: few dirty pages, because there may be
+ * no room for many. Fails in silence.
+ */
+void cmek_mountpoint_tune(const struct cmek_mountpoint *mp, bool near_full);
 
 enum cmek_unmount_how {
 	CMEK_UNMOUNT_ORDERLY, /* write back first; if it is in use, detach it: who has files open keeps them */

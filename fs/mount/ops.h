@@ -33,7 +33,10 @@ struct cmek_ops {
 	/* Something stored failed authentication, see struct cmek_reply_site; may be NULL */
 	void (*unauthentic)(void *arg, uint64_t node, uint64_t offset, const char *what);
 	void *unauthentic_arg;
-	struct cmek_seeks *seeks; /* ops_space.c; NULL: the kernel has no data that we don't know of */
+	struct cmek_laters *laters; /* ops_later.c; NULL: the kernel has no data that we don't know of */
+	struct cmek_room *room;   /* borrowed; NULL: nothing is refused for want of it */
+	atomic_uint_fast64_t commit_again_ms; /* ops_room.c */
+	bool asks_before_writes;  /* the kernel does, of a file whose attributes it does not know: ops_room.c */
 };
 
 /* The longest read the kernel asks for, and the longest write. */
@@ -62,9 +65,9 @@ static inline struct cmek_reply_site cmek_site(const char *what, uint64_t node)
  * Puts over the store's attributes what the content layer knows better: size and modification time of a file that has
  * changes which are not in the store yet.
  */
-void cmek_ops_overlay(const struct cmek_ops *ops, uint64_t node, struct stat *st);
+void cmek_ops_overlay(struct cmek_ops *ops, uint64_t node, struct stat *st);
 /* A node's attributes with that. */
-int cmek_ops_getattr(const struct cmek_ops *ops, uint64_t node, struct stat *ret_st);
+int cmek_ops_getattr(struct cmek_ops *ops, uint64_t node, struct stat *ret_st);
 /*
  * Changes of a file into the store before its name does something that must not overtake them (doc/format.md
  * section 6). Nothing to do for what is no file, or has none.
@@ -107,14 +110,48 @@ void cmek_ops_forget_thread(const struct cmek_ops *ops);
 /* ops_space.c */
 void cmek_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off_t len, struct fuse_file_info *fi);
 void cmek_op_lseek(fuse_req_t req, fuse_ino_t node, off_t off, int whence, struct fuse_file_info *fi);
+
+/* ops_later.c: what is done when the kernel has dropped what it keeps of a node. */
+struct cmek_later {
+	const char *what; /* the request, for the log */
+	struct cmek_later *next; /* of the queue */
+	uint64_t node;
+	off_t drop_from; /* pages from here on, the dirty ones written back first; -1: the attributes only */
+	/* Answers the request; NULL: there is none. */
+	void (*answer)(struct cmek_ops *ops, const struct cmek_later *later);
+	fuse_req_t req;
+	/* of lseek */
+	uint64_t off;
+	int whence;
+};
+void cmek_ops_later(struct cmek_ops *ops, const struct cmek_later *later);
 /*
- * For a kernel that holds dirty pages: starts the thread that has them written before it answers an lseek. From
- * cmek_ops_seeks_close() on, which waits for the one under way, they are refused: the session may then stop serving.
+ * For a kernel that holds dirty pages: starts the thread that does it. From cmek_ops_laters_close() on, which waits for the one
+ * under way, requests are refused: the session may then stop serving.
  */
-int cmek_ops_seeks_start(struct cmek_ops *ops);
-void cmek_ops_seeks_close(struct cmek_ops *ops);
-void cmek_ops_seeks_wait(struct cmek_ops *ops); /* until none is under way */
-void cmek_ops_seeks_end(struct cmek_ops *ops); /* nobody serves any more */
+int cmek_ops_laters_start(struct cmek_ops *ops);
+void cmek_ops_laters_close(struct cmek_ops *ops);
+void cmek_ops_laters_wait(struct cmek_ops *ops); /* until none is under way */
+void cmek_ops_laters_end(struct cmek_ops *ops); /* nobody serves any more */
+
+/* ops_room.c: the store is nearly full, so that files are not to grow. */
+bool cmek_ops_is_full(struct cmek_ops *ops);
+/* -ENOSPC: there is no such entry, and nothing new is begun any more; else 0. */
+int cmek_ops_check_new(struct cmek_ops *ops, uint64_t parent, const char *name);
+/* -ENOSPC: the file is not that long, and is not to grow so far; else 0. */
+int cmek_ops_check_size(struct cmek_ops *ops, const struct cmek_ofile *file, uint64_t end);
+/*
+ * The file is about to grow, or has grown by what the kernel had taken. True: there is little room, so that the kernel is to
+ * ask before it takes more. The attributes of a new file it is given for no longer than that.
+ */
+bool cmek_ops_grows(const struct cmek_ops *ops, struct cmek_ofile *file);
+bool cmek_ops_grew(const struct cmek_ops *ops, struct cmek_ofile *file);
+bool cmek_ops_is_new(const struct cmek_ops *ops, struct cmek_ofile *file);
+/* Has it do so: attributes of such a file, which it has, or is being told, it does not keep. Of others: nothing. */
+void cmek_ops_ask_again(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file);
+/* Whether it was to. What it has of the file from *ret_off on is to be written back, then it can be said if it may go on. */
+bool cmek_ops_asks(const struct cmek_ops *ops, uint64_t node, uint64_t *ret_off);
+int cmek_ops_check_write(struct cmek_ops *ops, uint64_t node); /* 0, -ENOSPC */
 
 /* ops_xattr.c */
 void cmek_op_getxattr(fuse_req_t req, fuse_ino_t node, const char *name, size_t size);

@@ -10,7 +10,7 @@
 
 #include "fs/mount/ops.h"
 
-void cmek_ops_overlay(const struct cmek_ops *ops, uint64_t node, struct stat *st)
+void cmek_ops_overlay(struct cmek_ops *ops, uint64_t node, struct stat *st)
 {
 	struct cmek_ofile *file;
 	struct timespec mtime;
@@ -24,10 +24,11 @@ void cmek_ops_overlay(const struct cmek_ops *ops, uint64_t node, struct stat *st
 	st->st_size = (off_t)cmek_ofile_size(file);
 	if (cmek_ofile_mtime(file, &mtime))
 		st->st_mtim = mtime;
+	cmek_ops_ask_again(ops, node, file);
 	cmek_ofile_close(file);
 }
 
-int cmek_ops_getattr(const struct cmek_ops *ops, uint64_t node, struct stat *ret_st)
+int cmek_ops_getattr(struct cmek_ops *ops, uint64_t node, struct stat *ret_st)
 {
 	int rc = cmek_tree_getattr(ops->tree, node, ret_st);
 
@@ -48,12 +49,31 @@ static void reply_getattr(fuse_req_t req, uint64_t node, const struct cmek_reply
 		cmek_reply_status(req, rc, site);
 }
 
+static void answer_getattr(struct cmek_ops *ops, const struct cmek_later *later)
+{
+	struct cmek_reply_site site = cmek_site(later->what, later->node);
+	int rc = cmek_ops_check_write(ops, later->node);
+
+	if (rc == 0)
+		reply_getattr(later->req, later->node, &site);
+	else
+		cmek_reply_status(later->req, rc, &site);
+}
+
 void cmek_op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 {
 	struct cmek_reply_site site = cmek_site("getattr", node);
+	struct cmek_later later = { .what = "getattr", .req = req, .answer = answer_getattr, .node = node };
+	struct cmek_ops *ops = cmek_ops_of(req);
+	uint64_t off = 0;
 
-	(void)fi;
-	reply_getattr(req, node, &site);
+	/* Only before a write(2) the kernel asks for a handle. */
+	if (!fi || !cmek_ops_asks(ops, node, &off)) {
+		reply_getattr(req, node, &site);
+		return;
+	}
+	later.drop_from = (off_t)off;
+	cmek_ops_later(ops, &later);
 }
 
 static int set_size(fuse_req_t req, uint64_t node, off_t size)
@@ -67,7 +87,9 @@ static int set_size(fuse_req_t req, uint64_t node, off_t size)
 	rc = cmek_ofile_open_briefly(ops->content, node, &file);
 	if (rc != 0)
 		return rc;
-	rc = cmek_content_truncate(file, (uint64_t)size);
+	rc = cmek_ops_check_size(ops, file, (uint64_t)size);
+	if (rc == 0)
+		rc = cmek_content_truncate(file, (uint64_t)size);
 	if (rc == 0)
 		rc = cmek_ops_kill_privs(req, node, file, cmek_wire_flags().kill_suidgid);
 	cmek_ofile_close(file);
@@ -198,7 +220,12 @@ void cmek_op_statfs(fuse_req_t req, fuse_ino_t node)
 {
 	struct cmek_reply_site site = cmek_site("statfs", node);
 	struct statvfs st;
-	int rc = cmek_tree_statfs(cmek_ops_of(req)->tree, &st);
+	struct cmek_room_status room;
+	int rc;
+
+	(void)cmek_room_level(cmek_ops_of(req)->room); /* it looks */
+	cmek_room_status(cmek_ops_of(req)->room, &room);
+	rc = cmek_tree_statfs(cmek_ops_of(req)->tree, room.kept_bytes, &st);
 
 	if (rc == 0)
 		cmek_reply_statfs(req, &st);

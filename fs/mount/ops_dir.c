@@ -96,7 +96,10 @@ void cmek_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 	struct cmek_ops *ops = cmek_ops_of(req);
 	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_entry entry;
-	int rc = cmek_tree_mknod(ops->tree, parent, name, mode, rdev, &cred, &entry);
+	int rc = cmek_ops_check_new(ops, parent, name);
+
+	if (rc == 0)
+		rc = cmek_tree_mknod(ops->tree, parent, name, mode, rdev, &cred, &entry);
 
 	reply_entry_or_error(req, rc, &entry, &site);
 }
@@ -107,7 +110,10 @@ void cmek_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 	struct cmek_ops *ops = cmek_ops_of(req);
 	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_entry entry;
-	int rc = cmek_tree_mkdir(ops->tree, parent, name, mode, &cred, &entry);
+	int rc = cmek_ops_check_new(ops, parent, name);
+
+	if (rc == 0)
+		rc = cmek_tree_mkdir(ops->tree, parent, name, mode, &cred, &entry);
 
 	reply_entry_or_error(req, rc, &entry, &site);
 }
@@ -118,7 +124,10 @@ void cmek_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, cons
 	struct cmek_ops *ops = cmek_ops_of(req);
 	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_entry entry;
-	int rc = cmek_tree_symlink(ops->tree, parent, name, target, &cred, &entry);
+	int rc = cmek_ops_check_new(ops, parent, name);
+
+	if (rc == 0)
+		rc = cmek_tree_symlink(ops->tree, parent, name, target, &cred, &entry);
 
 	reply_entry_or_error(req, rc, &entry, &site);
 }
@@ -143,6 +152,8 @@ void cmek_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct cmek_ops *ops = cmek_ops_of(req);
 	int rc = cmek_tree_unlink(ops->tree, parent, name);
 
+	if (rc == -ENOSPC && cmek_room_use_reserve(ops->room))
+		rc = cmek_tree_unlink(ops->tree, parent, name);
 	cmek_content_names_changed(ops->content);
 	cmek_reply_status(req, rc, &site);
 }
@@ -150,8 +161,12 @@ void cmek_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 void cmek_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct cmek_reply_site site = cmek_site("rmdir", parent);
+	struct cmek_ops *ops = cmek_ops_of(req);
+	int rc = cmek_tree_rmdir(ops->tree, parent, name);
 
-	cmek_reply_status(req, cmek_tree_rmdir(cmek_ops_of(req)->tree, parent, name), &site);
+	if (rc == -ENOSPC && cmek_room_use_reserve(ops->room))
+		rc = cmek_tree_rmdir(ops->tree, parent, name);
+	cmek_reply_status(req, rc, &site);
 }
 
 /* Commits the file of this name, if there is such a file and it has changes. *ret_node: what has the name. */

@@ -104,11 +104,14 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	bool no_suidgid = cmek_wire_flags().kill_suidgid;
 	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_ops *ops = cmek_ops_of(req);
+	struct cmek_reply_timeouts timeouts = ops->timeouts;
 	struct cmek_ofile *file;
 	struct cmek_entry entry;
 	int fd = -1;
-	int rc = cmek_tree_create(ops->tree, parent, name, mode, fi->flags & O_EXCL, &cred, &entry, &fd);
+	int rc = cmek_ops_check_new(ops, parent, name);
 
+	if (rc == 0)
+		rc = cmek_tree_create(ops->tree, parent, name, mode, fi->flags & O_EXCL, &cred, &entry, &fd);
 	if (made_room(ops, rc))
 		rc = cmek_tree_create(ops->tree, parent, name, mode, fi->flags & O_EXCL, &cred, &entry, &fd);
 	if (rc == 0) {
@@ -130,7 +133,9 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	}
 	cmek_ops_overlay(ops, entry.node, &entry.st);
 	fill_open_answer(fi, entry.node);
-	if (cmek_reply_create(req, &entry, &ops->timeouts, fi) != 0) {
+	if (cmek_ops_is_new(ops, file))
+		timeouts.attr_s = 0;
+	if (cmek_reply_create(req, &entry, &timeouts, fi) != 0) {
 		cmek_ofile_close(file);
 		cmek_tree_forget(ops->tree, entry.node, 1);
 	}
@@ -180,6 +185,10 @@ void cmek_op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *fi)
 		cmek_reply_status(req, rc, &site);
 		return;
 	}
+	/* It needs room from the first byte on. Whoever opens it has the inode, so that the kernel has not to wait for it. */
+	if ((fi->flags & O_ACCMODE) != O_RDONLY && ((fi->flags & O_APPEND) || cmek_ofile_size(file) == 0) &&
+	    cmek_ops_grows(ops, file))
+		(void)fuse_lowlevel_notify_inval_inode(ops->session, node, -1, 0);
 	fill_open_answer(fi, node);
 	if (cmek_reply_open(req, fi) != 0)
 		cmek_ofile_close(file);
@@ -227,19 +236,27 @@ void cmek_op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t siz
 {
 	struct cmek_reply_site site = { "write", node, (uint64_t)off };
 	struct cmek_ofile *file = open_file(req, node, &site);
-	const struct cmek_ops *ops = cmek_ops_of(req);
-	int rc;
+	struct cmek_ops *ops = cmek_ops_of(req);
+	bool grows;
+	int rc = 0;
 
 	if (!file)
 		return;
+	grows = (uint64_t)off + size > cmek_ofile_size(file);
 	/*
 	 * A page from the kernel's cache was written by the user earlier: where the kernel keeps dirty pages it sets that
-	 * time itself, before or after. Elsewhere such a page was written through a mapping, and nobody else sets it.
+	 * time itself, before or after. Elsewhere such a page was written through a mapping, and nobody else sets it. There is
+	 * room for such pages, which were taken already.
 	 */
-	if (fi->writepage && ops->kernel_sets_mtime)
+	if (!fi->writepage)
+		rc = cmek_ops_check_size(ops, file, (uint64_t)off + size);
+	if (rc == 0 && fi->writepage && ops->kernel_sets_mtime)
 		rc = cmek_content_write_back(file, data, size, (uint64_t)off);
-	else
+	else if (rc == 0)
 		rc = write_through(req, node, file, data, size, (uint64_t)off);
+	/* Before the answer: who waits for it, to be told whether there was growth, may not miss this. */
+	if (grows && fi->writepage && cmek_ops_grew(ops, file))
+		cmek_ops_ask_again(ops, node, file);
 	if (rc == 0)
 		cmek_reply_written(req, size);
 	else

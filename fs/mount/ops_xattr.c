@@ -16,7 +16,7 @@
 #define VALUE_MAX 65536 /* the longest value and list of Linux */
 #define GROUPS_ASKED 256
 
-/* What the host word of an open file says: bits, and above them a count of changes. */
+/* What struct cmek_ofile_host has of an open file: bits, and above them a count of changes. */
 #define NO_CAPS 1u
 #define NO_SUIDGID 2u
 #define CHANGE 4u
@@ -29,7 +29,7 @@ void cmek_ops_privs_changed(const struct cmek_ops *ops, uint64_t node)
 
 	if (!file)
 		return;
-	word = cmek_ofile_host_word(file);
+	word = &cmek_ofile_host(file)->privs;
 	seen = atomic_load(word);
 	while (!atomic_compare_exchange_weak(word, &seen, (seen + CHANGE) & ~(NO_CAPS | NO_SUIDGID)))
 		;
@@ -91,7 +91,7 @@ static int kill_caps(const struct cmek_ops *ops, uint64_t node, bool *changed)
 int cmek_ops_kill_privs(fuse_req_t req, uint64_t node, struct cmek_ofile *file, bool suidgid)
 {
 	struct cmek_ops *ops = cmek_ops_of(req);
-	atomic_uint *word = cmek_ofile_host_word(file);
+	atomic_uint *word = &cmek_ofile_host(file)->privs;
 	unsigned seen = atomic_load(word), gone = NO_CAPS | (suidgid ? NO_SUIDGID : 0);
 	bool changed = false;
 	mode_t mode = 0;

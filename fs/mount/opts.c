@@ -16,6 +16,7 @@
 
 #include "base/conf.h"
 #include "base/text.h"
+#include "fs/content/room.h"
 #include "fs/mount/opts.h"
 #include "fs/volume/volconf.h"
 
@@ -43,6 +44,7 @@ enum verb {
 	COMMIT,
 	THREADS,
 	BYTES,
+	RESERVE,
 	COUNT,     /* n: the most */
 	WATCH_OFF, /* n */
 	WATCH,     /* a key of cmek_watch_policy_set() behind "watch_" */
@@ -87,6 +89,7 @@ static const struct option_row option_table[] = {
 	{ "fd_cache", COUNT, true, 1 << 20, FIELD(fd_cache) },
 	{ "key_cache", COUNT, true, 1 << 16, FIELD(key_cache) },
 	{ "journal_size", BYTES, true, 0, FIELD(journal_bytes) },
+	{ "reserve", RESERVE, true, 0, 0 },
 
 	{ "watch", WATCH_OFF, false, 0, 0 },
 	{ "nowatch", WATCH_OFF, false, 1, 0 },
@@ -158,6 +161,7 @@ static const char usage_text[] =
 	"       nowatch, watch_interval=TIME, watch_grace=TIME, watch_on_STATE=ACTION, ...\n"
 	"       auto_rewrap             wrap key slots under newer versions of their keys\n"
 	"       nojournal, journal_size=SIZE, salvage, nowriteback, unlocked_memory\n"
+	"       reserve=SIZE            room kept for data that was taken already\n"
 	"       fsname=NAME\n"
 	"       suid, nosuid, dev, nodev, exec, noexec, sync, dirsync, noatime\n"
 	"       allow_suid, allow_dev   suid and dev through mount(8), which keeps those to itself\n"
@@ -280,6 +284,11 @@ static int apply_row(struct cmek_mount_opts *opts, const struct option_row *row,
 		if (cmek_parse_size(value, BYTES_MAX, &n) != 0 || n < BYTES_MIN)
 			return bad_value(row, value, "a size from 1M on, as in 64M", err);
 		memcpy((char *)opts + row->field, &n, sizeof(n));
+		return 0;
+	case RESERVE: /* none is a size, too */
+		if (cmek_parse_size(value, BYTES_MAX, &n) != 0 || (n > 0 && n < BYTES_MIN))
+			return bad_value(row, value, "0, or a size from 1M on, as in 64M", err);
+		opts->reserve_bytes = n;
 		return 0;
 	case COUNT:
 		if (cmek_parse_u64(value, (uint64_t)row->n, &n) != 0 || n < COUNT_MIN)
@@ -447,6 +456,7 @@ int cmek_mount_opts_parse(int argc, char **argv, bool is_root, struct cmek_mount
 	opts->slot = -1;
 	opts->writeback = true;
 	opts->journal = true;
+	opts->reserve_bytes = CMEK_ROOM_BY_STORE;
 	opts->allow_other = is_root;
 	opts->log_level = CMEK_LOG_INFO;
 	cmek_watch_policy_init(&opts->watch);

@@ -45,6 +45,7 @@ struct cmek_mount_opts {
 	uint64_t held_max_bytes;
 	uint64_t map_cache_bytes;
 	uint64_t journal_bytes;
+	uint64_t reserve_bytes; /* CMEK_ROOM_BY_STORE (default), 0 = none */
 	unsigned fd_cache;  /* descriptors */
 	unsigned key_cache; /* content keys */
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "fs/mount/daemon_impl.h"
 #include "fs/mount/message.h"
 
@@ -57,11 +58,15 @@ void cmek_daemon_tell_state(struct daemon *d)
 {
 	struct cmek_message msg = { .type = CMEK_MSG_STATE, .pid = getpid() };
 	char state[STATE_MAX] = "", clause[CLAUSE_MAX];
+	struct cmek_room_status room;
 
 	(void)pthread_mutex_lock(&d->pulse_lock);
 	add_lock(d, state);
 	if (d->content && cmek_content_failed(d->content) < 0)
 		add(state, "read-only: the store or the journal has failed");
+	cmek_room_status(d->room, &room);
+	if (room.level >= CMEK_ROOM_FULL)
+		add(state, "the store is full");
 	cmek_watcher_problem(d->watcher, clause, sizeof(clause));
 	add(state, clause);
 	add_reencrypt(d, state);
@@ -71,6 +76,33 @@ void cmek_daemon_tell_state(struct daemon *d)
 		(void)cmek_message_send(d->supervisor, &msg, -1); /* if it is gone, the listener ends the mount */
 	}
 	(void)pthread_mutex_unlock(&d->pulse_lock);
+}
+
+void cmek_daemon_tell_room(void *arg, enum cmek_room_level level)
+{
+	struct cmek_message msg = { .type = CMEK_MSG_ROOM, .pid = getpid(), .near_full = level != CMEK_ROOM_PLENTY };
+	static struct cmek_log_limit limit;
+	struct daemon *d = arg;
+
+	if (level >= CMEK_ROOM_FULL && !d->was_full)
+		cmek_log_limited(&limit, CMEK_LOG_WARNING, "the store is full: what is left is kept for data that was written already; "
+							   "files that grow, and then new ones, too, are refused (ENOSPC)");
+	if (level < CMEK_ROOM_FULL && d->was_full)
+		cmek_log_limited(&limit, CMEK_LOG_NOTICE, "the store has room again");
+	d->was_full = level >= CMEK_ROOM_FULL;
+	(void)cmek_message_send(d->supervisor, &msg, -1); /* if it is gone, the listener ends the mount */
+}
+
+void cmek_daemon_tell_reserve(void *arg, bool used)
+{
+	static struct cmek_log_limit limit;
+
+	(void)arg;
+	if (used)
+		cmek_log_limited(&limit, CMEK_LOG_WARNING, "the store has no room for data that was written already: the reserve is "
+							   "being used, make room soon");
+	else
+		cmek_log_limited(&limit, CMEK_LOG_NOTICE, "the reserve has been set aside again");
 }
 
 void cmek_daemon_answer_ping(struct daemon *d)

@@ -25,6 +25,9 @@
 /* Background requests (readahead, writeback, O_DIRECT in parallel): enough for the queue of an SSD. */
 #define BACKGROUND_MAX 64
 
+/* Of FUSE: with Linux 5.17. */
+#define ASKS_BEFORE_WRITES_MINOR 36
+
 #define STOP_TICK_MS 10
 #define STOP_QUIET_TICKS 10
 #define STOP_MAX_TICKS 1000
@@ -68,6 +71,9 @@ static void init(void *userdata, struct fuse_conn_info *conn)
 	if (session->params.writeback)
 		want(conn, FUSE_CAP_WRITEBACK_CACHE);
 	session->ops.kernel_sets_mtime = conn->want & FUSE_CAP_WRITEBACK_CACHE;
+	/* One that never keeps attributes asks for those before reads, too. */
+	session->ops.asks_before_writes = session->ops.kernel_sets_mtime && !session->params.allow_root &&
+					  (conn->proto_major > 7 || conn->proto_minor >= ASKS_BEFORE_WRITES_MINOR);
 	if (!session->params.allow_root)
 		want(conn, FUSE_CAP_CACHE_SYMLINKS);
 	conn->max_write = CMEK_IO_MAX;
@@ -190,11 +196,12 @@ int cmek_session_new(int device_fd, struct cmek_tree *tree, struct cmek_content 
 	if (rc != 0)
 		goto out;
 	session->ops.session = session->fuse;
+	session->ops.room = params->room;
 	session->ops.unauthentic = params->unauthentic;
 	session->ops.unauthentic_arg = params->arg;
 	session->device_fd = device_fd;
 	device_fd = -1;
-	rc = params->read_only ? 0 : cmek_ops_seeks_start(&session->ops);
+	rc = params->read_only ? 0 : cmek_ops_laters_start(&session->ops);
 	if (rc != 0)
 		goto out;
 	session->workers = cmek_workers_new(session->fuse, params->max_threads ? params->max_threads : DEFAULT_THREADS,
@@ -239,7 +246,7 @@ void cmek_session_stop(struct cmek_session *session)
 		quiet = poll(&device, 1, 0) == 0 ? quiet + 1 : 0;
 		sleep_tick();
 	}
-	cmek_ops_seeks_close(&session->ops);
+	cmek_ops_laters_close(&session->ops);
 	cmek_workers_stop(session->workers);
 }
 
@@ -250,7 +257,7 @@ struct cmek_gate *cmek_session_gate(struct cmek_session *session)
 
 void cmek_session_settle(struct cmek_session *session)
 {
-	cmek_ops_seeks_wait(&session->ops);
+	cmek_ops_laters_wait(&session->ops);
 }
 
 int cmek_session_invalidate(struct cmek_session *session, uint64_t node)
@@ -272,7 +279,7 @@ void cmek_session_free(struct cmek_session *session)
 {
 	if (!session)
 		return;
-	cmek_ops_seeks_end(&session->ops);
+	cmek_ops_laters_end(&session->ops);
 	cmek_workers_free(session->workers);
 	if (session->fuse)
 		fuse_session_destroy(session->fuse);

@@ -17,6 +17,7 @@ struct cmek_session_params {
 	bool read_only;       /* it has none, not even of mappings */
 	bool allow_root;      /* libfuse refuses all but root and the owner, so the kernel may not answer from its caches */
 	unsigned max_threads; /* 0 = 10 */
+	struct cmek_room *room; /* borrowed; NULL: nothing is refused for want of it */
 	/* The kernel was answered: the mount works. Called once, from a serving thread. */
 	void (*up)(void *arg);
 	/* Something stored failed authentication: see struct cmek_reply_site. From serving threads. */

@@ -54,6 +54,7 @@ struct supervisor {
 	uint8_t volume[16]; /* known once it is unlocked, as is the label */
 	char label[CMEK_LABEL_MAX + 1];
 	bool was_mounted;
+	bool near_full; /* the store */
 	int daemon_status;
 	struct cmek_mountpoint mount;
 	int control_dir; /* -1: there is no control socket */
@@ -341,7 +342,7 @@ static void get_ready(struct supervisor *s)
 	s->state = RUNNING;
 	s->was_mounted = true;
 	tell_audit(s, CMEK_EVENT_MOUNT);
-	cmek_mountpoint_tune(&s->mount);
+	cmek_mountpoint_tune(&s->mount, s->near_full);
 	if (s->ready >= 0) {
 		const int keep[] = { s->signals, s->daemon_socket, s->log_pipe, s->mount.device_fd, s->ready,
 				     s->control_dir, s->audit };
@@ -423,6 +424,13 @@ static void mount_now(struct supervisor *s, const struct cmek_message *msg)
 		end_now(s);
 }
 
+static void hear_room(struct supervisor *s, const struct cmek_message *msg)
+{
+	s->near_full = msg->near_full != 0;
+	if (s->state == RUNNING)
+		cmek_mountpoint_tune(&s->mount, s->near_full);
+}
+
 static void hear_daemon(struct supervisor *s)
 {
 	struct cmek_message msg;
@@ -444,6 +452,8 @@ static void hear_daemon(struct supervisor *s)
 		cmek_heartbeat_pong(&s->heartbeat, msg.alive != 0);
 	else if (msg.type == CMEK_MSG_STATE)
 		cmek_heartbeat_state(&s->heartbeat, msg.error.text);
+	else if (msg.type == CMEK_MSG_ROOM)
+		hear_room(s, &msg);
 	else if (msg.type == CMEK_MSG_ENDING && s->state == RUNNING)
 		cmek_heartbeat_ending(&s->heartbeat);
 }

@@ -102,6 +102,18 @@ static json_t *journal_json(const struct cmek_content_status *status)
 			 status->journal_error ? strerror(-status->journal_error) : NULL);
 }
 
+static json_t *room_json(const struct daemon *d)
+{
+	struct cmek_room_status room;
+
+	if (!d->room)
+		return json_null();
+	cmek_room_status(d->room, &room);
+	return json_pack("{s:s, s:b, s:I, s:I, s:I}", "level", cmek_room_level_name(room.level), "full", room.level >= CMEK_ROOM_FULL,
+			 "kept_bytes", (json_int_t)room.kept_bytes, "reserve_bytes", (json_int_t)room.reserve_bytes,
+			 "reserve_held_bytes", (json_int_t)room.held_bytes);
+}
+
 static json_t *requests_json(struct daemon *d)
 {
 	const struct cmek_gate *gate = cmek_session_gate(d->session);
@@ -193,6 +205,7 @@ static json_t *status_json(struct daemon *d)
 			 "requests", requests_json(d), "process", process_json());
 	if (json) {
 		add_state(d, json);
+		json_object_set_new(json, "room", room_json(d));
 		json_object_set_new(json, "crypto", crypto_json());
 		json_object_set_new(json, "reencrypt", cmek_reencrypt_json(d->reencrypt));
 		json_object_set_new(json, "watch", cmek_watcher_json(d->watcher));

@@ -182,7 +182,7 @@ void cmek_tree_set_data(struct cmek_tree *tree, uint64_t node, bool data);
 #define CMEK_TREE_WHERE_ROOM 360
 void cmek_tree_where(struct cmek_tree *tree, uint64_t node, char text[CMEK_TREE_WHERE_ROOM]);
 /* Of the store, names and blocks in plain terms. */
-int cmek_tree_statfs(struct cmek_tree *tree, struct statvfs *ret_st);
+int cmek_tree_statfs(struct cmek_tree *tree, uint64_t kept_bytes, struct statvfs *ret_st);
 int cmek_tree_syncfs(struct cmek_tree *tree);
 
 #endif

@@ -78,13 +78,16 @@ static fsblkcnt_t plain_blocks(const struct cmek_tree *tree, fsblkcnt_t n)
 	return (fsblkcnt_t)(n / all * data + n % all * data / all);
 }
 
-int cmek_tree_statfs(struct cmek_tree *tree, struct statvfs *ret_st)
+int cmek_tree_statfs(struct cmek_tree *tree, uint64_t kept_bytes, struct statvfs *ret_st)
 {
 	struct statvfs st;
+	fsblkcnt_t kept;
 	int r = cmek_store_statfs(tree->root_fd, &st);
 
 	if (r)
 		return r;
+	kept = (kept_bytes + st.f_frsize - 1) / st.f_frsize;
+	st.f_bavail = st.f_bavail > kept ? st.f_bavail - kept : 0;
 	st.f_blocks = plain_blocks(tree, st.f_blocks);
 	st.f_bfree = plain_blocks(tree, st.f_bfree);
 	st.f_bavail = plain_blocks(tree, st.f_bavail);

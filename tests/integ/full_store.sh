@@ -8,10 +8,11 @@ need_fuse
 
 mnt=$T/mnt
 
-# removed_unwritten STORE: a file for which there is not room enough is removed, and its room is for others.
+# removed_unwritten STORE: a file for which there is not room enough is removed, and its room is for others. With nothing
+# kept: else the file would not be taken.
 removed_unwritten() {
 	say "a file that could not be written is removed"
-	start "$1" "$mnt"
+	start "$1" "$mnt" -o reserve=0
 	expect_errno OK touch "$mnt/small"
 	if head -c 100000000 /dev/zero 2>/dev/null >"$mnt/large" && sync "$mnt/large" 2>/dev/null; then
 		fail "100 MB had room"
@@ -76,7 +77,7 @@ on() {
 	mkimage "$fs" "$([ "$fs" = ext4 ] && echo 48M || echo 400M)" "$T/$fs"
 	# The smallest image is larger than we want: most of it is taken first.
 	if [ "$fs" != ext4 ]; then
-		fallocate -l $(($(stat -f -c '%a*%S' "$T/$fs") - 45000000)) "$T/$fs/taken"
+		fallocate -l $(($(stat -f -c '%a*%S' "$T/$fs") - 70000000)) "$T/$fs/taken"
 	fi
 	filled "$T/$fs/store"
 	umount "$T/$fs"

@@ -97,6 +97,7 @@ full() {
 	store=$T/small/store
 	crash "$store"
 	: >"$T/mnt.mount.log"
+	rm -f "$store/.cmekfs/reserve" # else there is room (reserve.sh)
 	dd if=/dev/zero of="$T/small/filler" bs=64K 2>/dev/null || true
 	dd if=/dev/zero of="$T/small/filler2" bs=4K 2>/dev/null || true
 	start "$store" "$mnt"

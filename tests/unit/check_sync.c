@@ -26,9 +26,11 @@ int __real_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off);
 
 static atomic_int fsyncs, hold_fsync, held_fsyncs, fail_writes, fail_flush, fail_commits, failures, kept, looked, found;
+static atomic_int full_until_used; /* so often writes find no room as long as there is a reserve */
 
 static struct jf_store store;
 static struct cmek_content *content;
+static struct cmek_room *room; /* mostly none */
 static atomic_bool note_appends;
 static uint64_t appends_at_fsync; /* records that the journal had when a store file was flushed last */
 
@@ -60,6 +62,12 @@ int __wrap_fsync(int fd)
 /* What goes in place, and superblocks, which don't fail here. A write that fails may have written a part. */
 int __wrap_cmek_pwrite_full(int fd, const void *buf, size_t n, uint64_t off)
 {
+	struct stat reserve;
+
+	if (full_until_used && !is_journal(fd) && fstatat(store.meta_fd, "reserve", &reserve, 0) == 0 && reserve.st_size > 0) {
+		full_until_used--;
+		return -ENOSPC;
+	}
 	if (!fail_writes || is_journal(fd))
 		return __real_cmek_pwrite_full(fd, buf, n, off);
 	(void)__real_cmek_pwrite_full(fd, buf, n / 2, off);
@@ -133,6 +141,7 @@ static void content_start(unsigned commit_ms)
 					      .commit_ms = commit_ms,
 					      .held_max_bytes = 256 << 20,
 					      .meta_fd = store.meta_fd,
+					      .room = room,
 					      .journal_bytes = 8 << 20 };
 	struct cmek_error err = CMEK_ERROR_INIT;
 	struct cmek_replay_result result;
@@ -145,7 +154,8 @@ static void content_start(unsigned commit_ms)
 static void setup(void)
 {
 	jf_store_init(&store);
-	fsyncs = hold_fsync = held_fsyncs = fail_writes = fail_flush = fail_commits = failures = 0;
+	fsyncs = hold_fsync = held_fsyncs = fail_writes = fail_flush = fail_commits = failures = full_until_used = 0;
+	room = NULL;
 	note_appends = false;
 }
 
@@ -803,6 +813,87 @@ START_TEST(bulk_beside_a_commit_in_a_full_ring)
 }
 END_TEST
 
+/* ---- room that is kept ---- */
+
+static void room_start(void)
+{
+	const struct cmek_room_marks marks = { 0, 0 };
+	const struct cmek_room_host host = { NULL, NULL, NULL };
+	struct cmek_error err = CMEK_ERROR_INIT;
+
+	ck_assert_msg(cmek_room_new(store.meta_fd, 1 << 20, &marks, &host, &room, &err) == 0, "%s", err.text);
+}
+
+/* Fresh data on its way in place (0), and a durable change (1), find no room: the reserve has it, and nobody is told. */
+START_TEST(the_reserve_is_used)
+{
+	struct cmek_room_status status;
+	struct cmek_ofile *file;
+
+	room_start();
+	content_start(60000);
+	file = file_open(1);
+	if (_i == 0)
+		full_until_used = 2;
+	write_version(file, 2 << 20, 0, 1); /* in place, behind a touch */
+	ck_assert_int_eq(full_until_used, _i == 0 ? 1 : 0);
+	full_until_used = 2;
+	ck_assert_int_eq(cmek_content_sync(file, false), 0);
+	if (_i == 1)
+		ck_assert_int_eq(full_until_used, 1); /* once, and then it was there */
+	ck_assert_int_eq(failures, 0);
+	ck_assert_int_eq(cmek_content_failed(content), 0);
+	check_version(file, 2 << 20, 0, 1);
+	cmek_room_status(room, &status);
+	ck_assert_uint_eq(status.held_bytes, 0);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+	cmek_room_free(room);
+	room = NULL;
+	full_until_used = 0;
+	check_after_mount(8192, 1);
+}
+END_TEST
+
+static uint64_t promised_bytes(void)
+{
+	struct cmek_room_status status;
+
+	cmek_room_status(room, &status);
+	return status.kept_bytes - (1 << 20);
+}
+
+/* What waits for a place in the store counts, what has one does not. */
+START_TEST(promises_are_kept)
+{
+	struct cmek_ofile *file;
+
+	room_start();
+	content_start(60000);
+	file = file_open(1);
+	write_version(file, 5000, 0, 1);
+	ck_assert_uint_eq(promised_bytes(), 3 * 4096); /* two blocks and a map page */
+	write_version(file, 5000, 0, 2);
+	ck_assert_uint_eq(promised_bytes(), 3 * 4096);
+	ck_assert_int_eq(cmek_content_sync(file, true), 0);
+	ck_assert_uint_eq(promised_bytes(), 0);
+	write_version(file, 5000, 0, 3); /* an overwrite has its place */
+	ck_assert_uint_eq(promised_bytes(), 0);
+	write_version(file, 4096, 8192, 4);
+	ck_assert_uint_eq(promised_bytes(), 4096);
+	ck_assert_int_eq(cmek_content_truncate(file, 4096), 0);
+	ck_assert_uint_eq(promised_bytes(), 0);
+	write_version(file, 4096, 4096, 5);
+	ck_assert(promised_bytes() > 0);
+	ck_assert_int_eq(cmek_content_truncate(file, 0), 0);
+	ck_assert_uint_eq(promised_bytes(), 0);
+	cmek_ofile_close(file);
+	ck_assert_int_eq(cmek_content_free(content), 0);
+	ck_assert_uint_eq(promised_bytes(), 0);
+	cmek_room_free(room);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sync");
@@ -827,6 +918,8 @@ int main(void)
 	tcase_add_loop_test(tcase, bulk_that_got_no_record, 0, 2);
 	tcase_add_test(tcase, bulk_beside_a_commit);
 	tcase_add_test(tcase, bulk_beside_a_commit_in_a_full_ring);
+	tcase_add_loop_test(tcase, the_reserve_is_used, 0, 2);
+	tcase_add_test(tcase, promises_are_kept);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }

@@ -50,7 +50,7 @@ START_TEST(lookup_and_attributes)
 	ck_assert_int_eq(cmek_tree_lookup(tree, ROOT, "x/y", &again), -EINVAL);
 	ck_assert_int_eq(cmek_tree_lookup(tree, ROOT, ".cmekfs", &again), -ENOENT);
 	ck_assert_int_eq(cmek_tree_lookup(tree, 12345, "a", &again), -ESTALE);
-	ck_assert_int_eq(cmek_tree_statfs(tree, &vfs), 0);
+	ck_assert_int_eq(cmek_tree_statfs(tree, 0, &vfs), 0);
 	ck_assert_uint_eq(vfs.f_namemax, 255);
 	ck_assert_int_eq(cmek_tree_syncfs(tree), 0);
 	tree_end();

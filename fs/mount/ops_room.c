@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What is refused while the store is nearly full: files that grow, and then new entries, too. It must not know how room is
+ * kept.
+ *
+ * A write(2) into its cache the kernel takes without a question, and its error would come with fsync, when it is too late for
+ * who wrote it. But it asks for a file's attributes first when it does not know its mode, and an error of that is the error of
+ * the write. It says which handle they are for then, which it does for nobody else: reads go by the size alone, which it
+ * knows itself, and stat(2) is for no handle. So a file that has grown while there was little room has its attributes taken
+ * away, and each write(2) to it waits until what the cache has of its growth is here. When the store is full, one that comes
+ * behind growth is refused; it may be no growth itself, which is not to be seen, so the one after it may go on again, and
+ * what that takes is taken from the room that is kept. When there is little of this left, all are refused. What was taken
+ * finds its room. (Linux 5.17 on: fuse_cache_write_iter() and fuse_update_get_attr() in its fs/fuse.)
+ */
+#include "config.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "fs/mount/ops.h"
+
+/* What struct cmek_ofile_host has of an open file: whether the kernel asks before a write. */
+enum {
+	NOT_ASKING,
+	ASKS,     /* its attributes were taken away */
+	ASKS_NEW, /* it was given none that last, and so asks before some reads, too: it may go on once */
+};
+
+/* A file up to this size may grow as long as there is any of the room that is kept: databases have some that must not fail. */
+#define SMALL_BYTES (UINT64_C(64) << 10)
+/* When some of what waits in memory has found no room. */
+#define COMMIT_AGAIN_MS 500
+
+/* What waits in memory may need less room than was thought. That some of it finds none is for others to be told. */
+static enum cmek_room_level level_of(struct cmek_ops *ops)
+{
+	enum cmek_room_level level = cmek_room_level(ops->room);
+	uint64_t now;
+
+	if (level < CMEK_ROOM_FULL || !cmek_room_has_promised(ops->room))
+		return level;
+	now = cmek_now_ms();
+	if (now < atomic_load(&ops->commit_again_ms))
+		return level;
+	if (cmek_content_commit_all(ops->content) < 0)
+		atomic_store(&ops->commit_again_ms, now + COMMIT_AGAIN_MS);
+	return cmek_room_level_now(ops->room);
+}
+
+bool cmek_ops_is_full(struct cmek_ops *ops)
+{
+	return level_of(ops) >= CMEK_ROOM_FULL;
+}
+
+int cmek_ops_check_new(struct cmek_ops *ops, uint64_t parent, const char *name)
+{
+	struct cmek_entry entry;
+	int rc;
+
+	if (level_of(ops) < CMEK_ROOM_GONE)
+		return 0;
+	rc = cmek_tree_lookup(ops->tree, parent, name, &entry);
+	if (rc == 0)
+		cmek_tree_forget(ops->tree, entry.node, 1);
+	return rc == -ENOENT ? -ENOSPC : 0; /* any other error comes again where it belongs */
+}
+
+int cmek_ops_check_size(struct cmek_ops *ops, const struct cmek_ofile *file, uint64_t end)
+{
+	enum cmek_room_level level;
+
+	if (end <= cmek_ofile_size(file))
+		return 0;
+	level = level_of(ops);
+	return level >= CMEK_ROOM_GONE || (level == CMEK_ROOM_FULL && end > SMALL_BYTES) ? -ENOSPC : 0;
+}
+
+void cmek_ops_ask_again(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file)
+{
+	const struct cmek_later forget = { .what = "forget", .node = node, .drop_from = -1 };
+	atomic_int *asks = &cmek_ofile_host(file)->asks;
+
+	if (atomic_load(asks) == NOT_ASKING)
+		return;
+	if (cmek_room_level(ops->room) < CMEK_ROOM_TIGHT) {
+		atomic_store(asks, NOT_ASKING);
+		return;
+	}
+	atomic_store(asks, ASKS);
+	cmek_ops_later(ops, &forget);
+}
+
+static bool grows(const struct cmek_ops *ops, struct cmek_ofile *file, int how)
+{
+	int none = NOT_ASKING;
+
+	if (!ops->asks_before_writes || cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
+		return false;
+	(void)atomic_compare_exchange_strong(&cmek_ofile_host(file)->asks, &none, how);
+	return true;
+}
+
+bool cmek_ops_grows(const struct cmek_ops *ops, struct cmek_ofile *file)
+{
+	return grows(ops, file, ASKS);
+}
+
+bool cmek_ops_grew(const struct cmek_ops *ops, struct cmek_ofile *file)
+{
+	if (!grows(ops, file, ASKS))
+		return false;
+	if (cmek_room_level(ops->room) >= CMEK_ROOM_FULL)
+		atomic_store(&cmek_ofile_host(file)->grew, true);
+	return true;
+}
+
+bool cmek_ops_is_new(const struct cmek_ops *ops, struct cmek_ofile *file)
+{
+	return grows(ops, file, ASKS_NEW);
+}
+
+bool cmek_ops_asks(const struct cmek_ops *ops, uint64_t node, uint64_t *ret_off)
+{
+	struct cmek_ofile *file = cmek_ofile_find(ops->content, node);
+	atomic_int *asks;
+	bool yes;
+
+	if (!file)
+		return false;
+	asks = &cmek_ofile_host(file)->asks;
+	if (cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
+		atomic_store(asks, NOT_ASKING);
+	yes = atomic_load(asks) != NOT_ASKING;
+	*ret_off = cmek_ofile_size(file);
+	cmek_ofile_close(file);
+	return yes;
+}
+
+int cmek_ops_check_write(struct cmek_ops *ops, uint64_t node)
+{
+	struct cmek_ofile *file = cmek_ofile_find(ops->content, node);
+	struct cmek_ofile_host *host;
+	enum cmek_room_level level;
+	bool may, grew;
+
+	if (!file)
+		return 0;
+	host = cmek_ofile_host(file);
+	level = level_of(ops);
+	grew = atomic_exchange(&host->grew, false);
+	may = level < CMEK_ROOM_FULL || atomic_load(&host->asks) != ASKS ||
+	      (level == CMEK_ROOM_FULL && (!grew || cmek_ofile_size(file) < SMALL_BYTES));
+	cmek_ofile_close(file);
+	return may ? 0 : -ENOSPC;
+}
