@@ -116,6 +116,7 @@ struct cmek_later {
 	const char *what; /* the request, for the log */
 	struct cmek_later *next; /* of the queue */
 	uint64_t node;
+	bool is_new; /* the kernel hears of the node now, and does not know it yet */
 	off_t drop_from; /* pages from here on, the dirty ones written back first; -1: the attributes only */
 	/* Answers the request; NULL: there is none. */
 	void (*answer)(struct cmek_ops *ops, const struct cmek_later *later);
@@ -142,13 +143,18 @@ int cmek_ops_check_new(struct cmek_ops *ops, uint64_t parent, const char *name);
 int cmek_ops_check_size(struct cmek_ops *ops, const struct cmek_ofile *file, uint64_t end);
 /*
  * The file is about to grow, or has grown by what the kernel had taken. True: there is little room, so that the kernel is to
- * ask before it takes more. The attributes of a new file it is given for no longer than that.
+ * ask before it takes more.
  */
 bool cmek_ops_grows(const struct cmek_ops *ops, struct cmek_ofile *file);
 bool cmek_ops_grew(const struct cmek_ops *ops, struct cmek_ofile *file);
-bool cmek_ops_is_new(const struct cmek_ops *ops, struct cmek_ofile *file);
 /* Has it do so: attributes of such a file, which it has, or is being told, it does not keep. Of others: nothing. */
 void cmek_ops_ask_again(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file);
+/*
+ * The same before the answer to a request for them (GETATTR), which the kernel then gives to who asked and does not keep: so
+ * there is no moment in which it has them, as there is with the other, and who calls stat(2) before each write(2) has the
+ * second one unasked. Whoever asks has the inode, so that the kernel has not to wait for it.
+ */
+void cmek_ops_keep_asking(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file);
 /* Whether it was to. What it has of the file from *ret_off on is to be written back, then it can be said if it may go on. */
 bool cmek_ops_asks(const struct cmek_ops *ops, uint64_t node, uint64_t *ret_off);
 int cmek_ops_check_write(struct cmek_ops *ops, uint64_t node); /* 0, -ENOSPC */

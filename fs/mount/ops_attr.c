@@ -10,7 +10,8 @@
 
 #include "fs/mount/ops.h"
 
-void cmek_ops_overlay(struct cmek_ops *ops, uint64_t node, struct stat *st)
+static void overlay(struct cmek_ops *ops, uint64_t node, struct stat *st,
+		    void (*ask_again)(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file))
 {
 	struct cmek_ofile *file;
 	struct timespec mtime;
@@ -24,8 +25,13 @@ void cmek_ops_overlay(struct cmek_ops *ops, uint64_t node, struct stat *st)
 	st->st_size = (off_t)cmek_ofile_size(file);
 	if (cmek_ofile_mtime(file, &mtime))
 		st->st_mtim = mtime;
-	cmek_ops_ask_again(ops, node, file);
+	ask_again(ops, node, file);
 	cmek_ofile_close(file);
+}
+
+void cmek_ops_overlay(struct cmek_ops *ops, uint64_t node, struct stat *st)
+{
+	overlay(ops, node, st, cmek_ops_ask_again);
 }
 
 int cmek_ops_getattr(struct cmek_ops *ops, uint64_t node, struct stat *ret_st)
@@ -41,10 +47,12 @@ static void reply_getattr(fuse_req_t req, uint64_t node, const struct cmek_reply
 {
 	struct cmek_ops *ops = cmek_ops_of(req);
 	struct stat st;
-	int rc = cmek_ops_getattr(ops, node, &st);
+	int rc = cmek_tree_getattr(ops->tree, node, &st);
 
-	if (rc == 0)
+	if (rc == 0) {
+		overlay(ops, node, &st, cmek_ops_keep_asking);
 		cmek_reply_attr(req, &st, &ops->timeouts);
+	}
 	else
 		cmek_reply_status(req, rc, site);
 }

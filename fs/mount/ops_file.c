@@ -104,9 +104,10 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	bool no_suidgid = cmek_wire_flags().kill_suidgid;
 	struct cmek_cred cred = cmek_ops_caller(req);
 	struct cmek_ops *ops = cmek_ops_of(req);
-	struct cmek_reply_timeouts timeouts = ops->timeouts;
+	struct cmek_later later = { .what = "create", .drop_from = -1, .is_new = true };
 	struct cmek_ofile *file;
 	struct cmek_entry entry;
+	bool asks;
 	int fd = -1;
 	int rc = cmek_ops_check_new(ops, parent, name);
 
@@ -133,11 +134,13 @@ void cmek_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t 
 	}
 	cmek_ops_overlay(ops, entry.node, &entry.st);
 	fill_open_answer(fi, entry.node);
-	if (cmek_ops_is_new(ops, file))
-		timeouts.attr_s = 0;
-	if (cmek_reply_create(req, &entry, &timeouts, fi) != 0) {
+	later.node = entry.node;
+	asks = cmek_ops_grows(ops, file);
+	if (cmek_reply_create(req, &entry, &ops->timeouts, fi) != 0) {
 		cmek_ofile_close(file);
 		cmek_tree_forget(ops->tree, entry.node, 1);
+	} else if (asks) {
+		cmek_ops_later(ops, &later);
 	}
 }
 

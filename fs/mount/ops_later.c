@@ -8,8 +8,13 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "fs/mount/ops.h"
+
+/* The kernel makes the inode of a new file as soon as it has the answer. */
+#define NEW_TRIES 20
+#define NEW_PAUSE_NS 100000
 
 struct cmek_laters {
 	struct cmek_ops *ops;
@@ -19,6 +24,17 @@ struct cmek_laters {
 	struct cmek_later *head, **tail;
 	bool busy, closed, ended;
 };
+
+/* An error means that the kernel has nothing of the file, or that nobody waits any more; or that it has yet to make the inode. */
+static void drop(const struct cmek_ops *ops, const struct cmek_later *later)
+{
+	const struct timespec pause = { .tv_nsec = NEW_PAUSE_NS };
+	unsigned n = 0;
+
+	while (fuse_lowlevel_notify_inval_inode(ops->session, later->node, later->drop_from, 0) == -ENOENT && later->is_new &&
+	       n++ < NEW_TRIES)
+		(void)nanosleep(&pause, NULL);
+}
 
 static void *laters_main(void *arg)
 {
@@ -37,8 +53,7 @@ static void *laters_main(void *arg)
 			laters->tail = &laters->head;
 		laters->busy = true;
 		(void)pthread_mutex_unlock(&laters->lock);
-		/* An error means that the kernel has nothing of the file, or that nobody waits any more. */
-		(void)fuse_lowlevel_notify_inval_inode(laters->ops->session, later->node, later->drop_from, 0);
+		drop(laters->ops, later);
 		if (later->answer)
 			later->answer(laters->ops, later);
 		free(later);

@@ -23,7 +23,6 @@
 enum {
 	NOT_ASKING,
 	ASKS,     /* its attributes were taken away */
-	ASKS_NEW, /* it was given none that last, and so asks before some reads, too: it may go on once */
 };
 
 /* A file up to this size may grow as long as there is any of the room that is kept: databases have some that must not fail. */
@@ -90,33 +89,29 @@ void cmek_ops_ask_again(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *
 	cmek_ops_later(ops, &forget);
 }
 
-static bool grows(const struct cmek_ops *ops, struct cmek_ofile *file, int how)
+void cmek_ops_keep_asking(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file)
 {
-	int none = NOT_ASKING;
-
-	if (!ops->asks_before_writes || cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
-		return false;
-	(void)atomic_compare_exchange_strong(&cmek_ofile_host(file)->asks, &none, how);
-	return true;
+	if (atomic_load(&cmek_ofile_host(file)->asks) != ASKS || cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
+		cmek_ops_ask_again(ops, node, file);
+	else
+		(void)fuse_lowlevel_notify_inval_inode(ops->session, node, -1, 0);
 }
 
 bool cmek_ops_grows(const struct cmek_ops *ops, struct cmek_ofile *file)
 {
-	return grows(ops, file, ASKS);
+	if (!ops->asks_before_writes || cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
+		return false;
+	atomic_store(&cmek_ofile_host(file)->asks, ASKS);
+	return true;
 }
 
 bool cmek_ops_grew(const struct cmek_ops *ops, struct cmek_ofile *file)
 {
-	if (!grows(ops, file, ASKS))
+	if (!cmek_ops_grows(ops, file))
 		return false;
 	if (cmek_room_level(ops->room) >= CMEK_ROOM_FULL)
 		atomic_store(&cmek_ofile_host(file)->grew, true);
 	return true;
-}
-
-bool cmek_ops_is_new(const struct cmek_ops *ops, struct cmek_ofile *file)
-{
-	return grows(ops, file, ASKS_NEW);
 }
 
 bool cmek_ops_asks(const struct cmek_ops *ops, uint64_t node, uint64_t *ret_off)

@@ -45,6 +45,10 @@ has_room() { [ "$(df --output=avail "$mnt" | tail -n 1)" -gt 100000 ]; }
 wait_for 5 has_room || fail "$(df "$mnt")"
 said "the store has room again"
 
+mount -o remount,size=24m "$T/tmpfs"
+$PYTHON "$HERE/reserve.py" reads "$mnt" "$CTL"
+mount -o remount,size=160m "$T/tmpfs"
+
 say "few dirty pages are kept when there is little room"
 if [ -w "/sys/class/bdi/$(mountpoint -d "$mnt")/strict_limit" ]; then
 	[ "$(setting strict_limit) $(setting max_ratio)" = "1 1" ] || fail "$(setting strict_limit) $(setting max_ratio)"
