@@ -219,7 +219,14 @@ static int for_each_run_with_reserve(struct cmek_commit *commit, run_fn fn)
 	return r;
 }
 
-/* What the commit takes has its room in the store now. */
+/* A held block has its room in the store now; group.lock is held exclusively. */
+static void redeem(struct cmek_group *group, unsigned i)
+{
+	cmek_room_promise(group->file->content->params.room, -(int64_t)group->held[i]->room);
+	group->held[i]->room = 0;
+}
+
+/* All that the commit takes has. */
 static void redeem_promises(struct cmek_commit *commit)
 {
 	size_t i;
@@ -229,14 +236,9 @@ static void redeem_promises(struct cmek_commit *commit)
 		struct cmek_group *group = commit->groups[i].group;
 
 		(void)pthread_rwlock_wrlock(&group->lock);
-		for (k = 0; group->n_held > 0 && k < CMEK_GROUP_BLOCKS; k++) {
-			struct cmek_held *held = group->held[k];
-
-			if (held == NULL || held->version > commit->groups[i].version)
-				continue;
-			cmek_room_promise(commit->file->content->params.room, -(int64_t)held->room);
-			held->room = 0;
-		}
+		for (k = 0; group->n_held > 0 && k < CMEK_GROUP_BLOCKS; k++)
+			if (group->held[k] != NULL && group->held[k]->version <= commit->groups[i].version)
+				redeem(group, k);
 		(void)pthread_rwlock_unlock(&group->lock);
 	}
 }
@@ -449,9 +451,12 @@ static void let_go(struct cmek_taken_group *t)
 	unsigned i;
 
 	(void)pthread_rwlock_wrlock(&group->lock);
-	for (i = 0; group->n_held > 0 && i < CMEK_GROUP_BLOCKS; i++)
+	for (i = 0; group->n_held > 0 && i < CMEK_GROUP_BLOCKS; i++) {
 		if (group->held[i] != NULL && group->held[i]->version <= t->version)
 			cmek_group_hold_locked(group, i, NULL);
+		else if (group->held[i] != NULL && (t->stored[i / 64] >> (i % 64) & 1))
+			redeem(group, i); /* newer, and for the same place */
+	}
 	group->live[0] = t->stored[0];
 	group->live[1] = t->stored[1];
 	(void)pthread_rwlock_unlock(&group->lock);

@@ -235,11 +235,13 @@ enum cmek_size_check {
 };
 enum cmek_size_check cmek_ofile_check_size(struct cmek_ofile *file);
 
+/* Bytes that the store has set aside for the file behind its end (of one that has holes: less, or 0). */
+uint64_t cmek_content_set_aside(struct cmek_ofile *file);
+
 /* What the host (the mount) keeps with the state of a file, zero when that is new; nobody looks at it here. */
 struct cmek_ofile_host {
 	atomic_uint privs; /* ops_xattr.c */
-	atomic_int asks;   /* ops_room.c */
-	atomic_bool grew;  /* the same */
+	atomic_bool asks, grew; /* ops_room.c */
 };
 struct cmek_ofile_host *cmek_ofile_host(struct cmek_ofile *file);
 

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fs/content/ofile.h"
@@ -229,6 +230,16 @@ static int set_aside_range(struct cmek_ofile *file, uint64_t off, uint64_t end)
 }
 
 /* ---- for everybody ---- */
+
+uint64_t cmek_content_set_aside(struct cmek_ofile *file)
+{
+	uint64_t stored = cmek_stored_size(file->content->params.block_size, file->size);
+	struct stat st;
+
+	if (fstat(file->fd, &st) < 0 || (uint64_t)st.st_blocks * 512 < stored)
+		return 0;
+	return (uint64_t)st.st_blocks * 512 - stored;
+}
 
 static int allocate(struct cmek_ofile *file, bool keep_size, uint64_t off, uint64_t end)
 {

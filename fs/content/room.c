@@ -17,6 +17,8 @@
 
 #define RESERVE_NAME "reserve"
 #define UNIT_BYTES 4096
+/* None has more, and sums of such don't overflow. */
+#define STORE_MAX (UINT64_MAX / 8)
 /* What the store said holds for this long: less than it takes to write as much as the level has. */
 static const unsigned known_ms[] = {
 	[CMEK_ROOM_PLENTY] = 50, [CMEK_ROOM_NEAR] = 10, [CMEK_ROOM_TIGHT] = 1, [CMEK_ROOM_FULL] = 1,
@@ -105,20 +107,26 @@ static uint64_t owed_bytes(const struct cmek_room *room)
 	return (room->can_hold ? room->bytes - room->held : 0) + (promised > 0 ? (uint64_t)promised : 0);
 }
 
-/* Below this a level begins; once it has begun some more has to be freed, so that it does not change with every block. */
+/* Of what the store has left a level begins here; once it has begun some more has to be freed, so that it lasts. */
 static uint64_t mark_of(const struct cmek_room *room, enum cmek_room_level level)
 {
-	uint64_t mark = level == CMEK_ROOM_GONE ? room->bytes / 2 : room->bytes;
+	const uint64_t marks[] = {
+		[CMEK_ROOM_NEAR] = room->bytes + room->marks.near_bytes,
+		[CMEK_ROOM_TIGHT] = room->bytes + room->marks.tight_bytes,
+		[CMEK_ROOM_FULL] = room->bytes,
+		[CMEK_ROOM_GONE] = room->bytes / 2,
+	};
+	uint64_t more = atomic_load(&room->level) >= (int)level ? room->bytes / AGAIN_PART : 0;
 
-	return owed_bytes(room) + mark + (atomic_load(&room->level) >= (int)level ? room->bytes / AGAIN_PART : 0);
+	return owed_bytes(room) + marks[level] + more;
 }
 
 /* lock held, or not shared yet. What the store doesn't say now it says the next time. */
 static void look(struct cmek_room *room)
 {
-	int level = CMEK_ROOM_PLENTY, before = atomic_load(&room->level);
+	int level, before = atomic_load(&room->level);
 	struct statvfs store;
-	uint64_t left, kept;
+	uint64_t left;
 
 	if (fstatvfs(room->fd, &store) < 0)
 		return;
@@ -132,11 +140,8 @@ static void look(struct cmek_room *room)
 			room->used_ms = 0;
 		}
 	}
-	kept = mark_of(room, CMEK_ROOM_FULL);
-	if (left <= kept)
-		level = left <= mark_of(room, CMEK_ROOM_GONE) ? CMEK_ROOM_GONE : CMEK_ROOM_FULL;
-	else if (left - kept < room->marks.near_bytes)
-		level = left - kept < room->marks.tight_bytes ? CMEK_ROOM_TIGHT : CMEK_ROOM_NEAR;
+	for (level = CMEK_ROOM_GONE; level > CMEK_ROOM_PLENTY && left > mark_of(room, (enum cmek_room_level)level); level--)
+		;
 	atomic_store(&room->level, level);
 	if (level != before && room->host.changed != NULL)
 		room->host.changed(room->host.arg, (enum cmek_room_level)level);
@@ -172,7 +177,8 @@ int cmek_room_new(int meta_fd, uint64_t bytes, const struct cmek_room_marks *mar
 		return cmek_error_sys(err, ENOMEM, "room of the store");
 	room->host = *host;
 	room->bytes = bytes;
-	room->marks = *marks;
+	room->marks.near_bytes = marks->near_bytes < STORE_MAX ? marks->near_bytes : STORE_MAX;
+	room->marks.tight_bytes = marks->tight_bytes < STORE_MAX ? marks->tight_bytes : STORE_MAX;
 	room->can_hold = true;
 	room->fd = open_reserve(meta_fd, err);
 	if (room->fd < 0) {
@@ -228,9 +234,12 @@ enum cmek_room_level cmek_room_level(struct cmek_room *room)
 
 enum cmek_room_level cmek_room_level_now(struct cmek_room *room)
 {
-	if (room != NULL)
-		atomic_store(&room->next_ms, 0);
-	return cmek_room_level(room);
+	if (room == NULL)
+		return CMEK_ROOM_PLENTY;
+	(void)pthread_mutex_lock(&room->lock);
+	look(room);
+	(void)pthread_mutex_unlock(&room->lock);
+	return (enum cmek_room_level)atomic_load(&room->level);
 }
 
 bool cmek_room_has_promised(struct cmek_room *room)

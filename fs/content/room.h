@@ -30,7 +30,7 @@ struct cmek_room_marks {
 
 struct cmek_room_host {
 	void *arg;
-	/* Another level than before. Called one at a time; it may log and send, and waits for nothing. NULL allowed. */
+	/* Another level than before. Called one at a time; it may log and send. NULL allowed. */
 	void (*changed)(void *arg, enum cmek_room_level level);
 	/* The reserve is being used, or is there again. NULL allowed. */
 	void (*reserve)(void *arg, bool used);

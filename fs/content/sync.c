@@ -357,7 +357,9 @@ void *cmek_committer_main(void *arg)
 		if (r < 0)
 			wait_ms = RETRY_MS;
 		(void)set_committing(content, false);
-		(void)cmek_room_level(content->params.room); /* a reserve that was used is made again though nobody asks */
+		/* Room may come back, and a reserve that was used be made again, though nobody asks. */
+		if (cmek_room_level(content->params.room) >= CMEK_ROOM_FULL && wait_ms > RETRY_MS)
+			wait_ms = RETRY_MS;
 	}
 	return NULL;
 }

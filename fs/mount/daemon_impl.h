@@ -62,7 +62,7 @@ struct daemon {
 	struct cmek_overlay *overlay; /* the journal's changes, where a read-only mount can't write them; mostly NULL */
 	struct cmek_session *session;
 	struct cmek_room *room; /* NULL: none is kept */
-	bool was_full; /* its level, and the log has it; one call at a time */
+	bool was_full, was_near; /* its level, as log and supervisor know it; one call at a time */
 	struct cmek_control *control;
 	struct cmek_watcher *watcher; /* NULL: none */
 	struct cmek_reencrypt *reencrypt; /* NULL: a mount that may not, or should not, write so much */

@@ -35,7 +35,7 @@ struct cmek_ops {
 	void *unauthentic_arg;
 	struct cmek_laters *laters; /* ops_later.c; NULL: the kernel has no data that we don't know of */
 	struct cmek_room *room;   /* borrowed; NULL: nothing is refused for want of it */
-	atomic_uint_fast64_t commit_again_ms; /* ops_room.c */
+	atomic_uint_fast64_t commit_again_ms, removed_ms; /* ops_room.c */
 	bool asks_before_writes;  /* the kernel does, of a file whose attributes it does not know: ops_room.c */
 };
 
@@ -135,12 +135,14 @@ void cmek_ops_laters_close(struct cmek_ops *ops);
 void cmek_ops_laters_wait(struct cmek_ops *ops); /* until none is under way */
 void cmek_ops_laters_end(struct cmek_ops *ops); /* nobody serves any more */
 
-/* ops_room.c: the store is nearly full, so that files are not to grow. */
-bool cmek_ops_is_full(struct cmek_ops *ops);
+/* ops_room.c: -ENOSPC: the store is nearly full, and no room is to be set aside up to `end` of a file; else 0. */
+int cmek_ops_check_room(struct cmek_ops *ops, uint64_t end);
+/* Something was removed, of which there may be room in a moment. */
+void cmek_ops_removed(struct cmek_ops *ops);
 /* -ENOSPC: there is no such entry, and nothing new is begun any more; else 0. */
 int cmek_ops_check_new(struct cmek_ops *ops, uint64_t parent, const char *name);
 /* -ENOSPC: the file is not that long, and is not to grow so far; else 0. */
-int cmek_ops_check_size(struct cmek_ops *ops, const struct cmek_ofile *file, uint64_t end);
+int cmek_ops_check_size(struct cmek_ops *ops, struct cmek_ofile *file, uint64_t end);
 /*
  * The file is about to grow, or has grown by what the kernel had taken. True: there is little room, so that the kernel is to
  * ask before it takes more.

@@ -155,6 +155,8 @@ void cmek_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (rc == -ENOSPC && cmek_room_use_reserve(ops->room))
 		rc = cmek_tree_unlink(ops->tree, parent, name);
 	cmek_content_names_changed(ops->content);
+	if (rc == 0)
+		cmek_ops_removed(ops);
 	cmek_reply_status(req, rc, &site);
 }
 
@@ -198,8 +200,10 @@ void cmek_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_in
 		rc = cmek_tree_rename(ops->tree, parent, name, new_parent, new_name, flags);
 		cmek_content_names_changed(ops->content);
 	}
-	if (rc == 0)
+	if (rc == 0) {
 		cmek_ops_metadata_changed(ops, node);
+		cmek_ops_removed(ops); /* what had the new name */
+	}
 	if (rc == 0 && other != 0)
 		cmek_ops_metadata_changed(ops, other);
 	cmek_reply_status(req, rc, &site);

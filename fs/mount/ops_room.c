@@ -15,40 +15,46 @@
 #include "config.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "fs/mount/ops.h"
-
-/* What struct cmek_ofile_host has of an open file: whether the kernel asks before a write. */
-enum {
-	NOT_ASKING,
-	ASKS,     /* its attributes were taken away */
-};
 
 /* A file up to this size may grow as long as there is any of the room that is kept: databases have some that must not fail. */
 #define SMALL_BYTES (UINT64_C(64) << 10)
 /* When some of what waits in memory has found no room. */
 #define COMMIT_AGAIN_MS 500
+/* What was removed goes from the store when the kernel has forgotten it, which it says after the removal. */
+#define REMOVAL_MS 300
+#define REMOVAL_TICK_MS 5
 
-/* What waits in memory may need less room than was thought. That some of it finds none is for others to be told. */
+/* The level when it is FULL or more by what is known. */
+static enum cmek_room_level look_again(struct cmek_ops *ops)
+{
+	const struct timespec tick = { 0, REMOVAL_TICK_MS * 1000000L };
+	enum cmek_room_level level;
+
+	/* What waits in memory may need less than was thought. That some of it finds none is for others to be told. */
+	if (cmek_room_has_promised(ops->room) && cmek_now_ms() >= atomic_load(&ops->commit_again_ms) &&
+	    cmek_content_commit_all(ops->content) < 0)
+		atomic_store(&ops->commit_again_ms, cmek_now_ms() + COMMIT_AGAIN_MS);
+	while ((level = cmek_room_level_now(ops->room)) >= CMEK_ROOM_FULL &&
+	       cmek_now_ms() < atomic_load(&ops->removed_ms) + REMOVAL_MS)
+		(void)nanosleep(&tick, NULL); /* sooner is fine */
+	return level;
+}
+
 static enum cmek_room_level level_of(struct cmek_ops *ops)
 {
 	enum cmek_room_level level = cmek_room_level(ops->room);
-	uint64_t now;
 
-	if (level < CMEK_ROOM_FULL || !cmek_room_has_promised(ops->room))
-		return level;
-	now = cmek_now_ms();
-	if (now < atomic_load(&ops->commit_again_ms))
-		return level;
-	if (cmek_content_commit_all(ops->content) < 0)
-		atomic_store(&ops->commit_again_ms, now + COMMIT_AGAIN_MS);
-	return cmek_room_level_now(ops->room);
+	return level < CMEK_ROOM_FULL ? level : look_again(ops);
 }
 
-bool cmek_ops_is_full(struct cmek_ops *ops)
+void cmek_ops_removed(struct cmek_ops *ops)
 {
-	return level_of(ops) >= CMEK_ROOM_FULL;
+	if (cmek_room_level(ops->room) >= CMEK_ROOM_FULL)
+		atomic_store(&ops->removed_ms, cmek_now_ms());
 }
 
 int cmek_ops_check_new(struct cmek_ops *ops, uint64_t parent, const char *name)
@@ -64,36 +70,37 @@ int cmek_ops_check_new(struct cmek_ops *ops, uint64_t parent, const char *name)
 	return rc == -ENOENT ? -ENOSPC : 0; /* any other error comes again where it belongs */
 }
 
-int cmek_ops_check_size(struct cmek_ops *ops, const struct cmek_ofile *file, uint64_t end)
+int cmek_ops_check_room(struct cmek_ops *ops, uint64_t end)
 {
-	enum cmek_room_level level;
+	enum cmek_room_level level = level_of(ops);
 
-	if (end <= cmek_ofile_size(file))
-		return 0;
-	level = level_of(ops);
 	return level >= CMEK_ROOM_GONE || (level == CMEK_ROOM_FULL && end > SMALL_BYTES) ? -ENOSPC : 0;
+}
+
+int cmek_ops_check_size(struct cmek_ops *ops, struct cmek_ofile *file, uint64_t end)
+{
+	uint64_t size = cmek_ofile_size(file);
+
+	if (end <= size || cmek_ops_check_room(ops, end) == 0)
+		return 0;
+	/* with some more for map pages */
+	return cmek_content_set_aside(file) > (end - size) / 64 * 65 + SMALL_BYTES ? 0 : -ENOSPC;
 }
 
 void cmek_ops_ask_again(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file)
 {
 	const struct cmek_later forget = { .what = "forget", .node = node, .drop_from = -1 };
-	atomic_int *asks = &cmek_ofile_host(file)->asks;
+	atomic_bool *asks = &cmek_ofile_host(file)->asks;
 
-	if (atomic_load(asks) == NOT_ASKING)
-		return;
-	if (cmek_room_level(ops->room) < CMEK_ROOM_TIGHT) {
-		atomic_store(asks, NOT_ASKING);
-		return;
-	}
-	atomic_store(asks, ASKS);
-	cmek_ops_later(ops, &forget);
+	if (atomic_load(asks) && cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
+		atomic_store(asks, false);
+	if (atomic_load(asks))
+		cmek_ops_later(ops, &forget);
 }
 
 void cmek_ops_keep_asking(struct cmek_ops *ops, uint64_t node, struct cmek_ofile *file)
 {
-	if (atomic_load(&cmek_ofile_host(file)->asks) != ASKS || cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
-		cmek_ops_ask_again(ops, node, file);
-	else
+	if (atomic_load(&cmek_ofile_host(file)->asks) && cmek_room_level(ops->room) >= CMEK_ROOM_TIGHT)
 		(void)fuse_lowlevel_notify_inval_inode(ops->session, node, -1, 0);
 }
 
@@ -101,7 +108,7 @@ bool cmek_ops_grows(const struct cmek_ops *ops, struct cmek_ofile *file)
 {
 	if (!ops->asks_before_writes || cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
 		return false;
-	atomic_store(&cmek_ofile_host(file)->asks, ASKS);
+	atomic_store(&cmek_ofile_host(file)->asks, true);
 	return true;
 }
 
@@ -117,34 +124,31 @@ bool cmek_ops_grew(const struct cmek_ops *ops, struct cmek_ofile *file)
 bool cmek_ops_asks(const struct cmek_ops *ops, uint64_t node, uint64_t *ret_off)
 {
 	struct cmek_ofile *file = cmek_ofile_find(ops->content, node);
-	atomic_int *asks;
-	bool yes;
+	bool asks;
 
 	if (!file)
 		return false;
-	asks = &cmek_ofile_host(file)->asks;
-	if (cmek_room_level(ops->room) < CMEK_ROOM_TIGHT)
-		atomic_store(asks, NOT_ASKING);
-	yes = atomic_load(asks) != NOT_ASKING;
+	asks = atomic_load(&cmek_ofile_host(file)->asks) && cmek_room_level(ops->room) >= CMEK_ROOM_TIGHT;
 	*ret_off = cmek_ofile_size(file);
 	cmek_ofile_close(file);
-	return yes;
+	return asks;
 }
 
 int cmek_ops_check_write(struct cmek_ops *ops, uint64_t node)
 {
 	struct cmek_ofile *file = cmek_ofile_find(ops->content, node);
-	struct cmek_ofile_host *host;
 	enum cmek_room_level level;
 	bool may, grew;
 
 	if (!file)
 		return 0;
-	host = cmek_ofile_host(file);
 	level = level_of(ops);
-	grew = atomic_exchange(&host->grew, false);
-	may = level < CMEK_ROOM_FULL || atomic_load(&host->asks) != ASKS ||
-	      (level == CMEK_ROOM_FULL && (!grew || cmek_ofile_size(file) < SMALL_BYTES));
+	grew = atomic_exchange(&cmek_ofile_host(file)->grew, false);
+	may = level < CMEK_ROOM_FULL;
+	if (!may && level == CMEK_ROOM_FULL)
+		may = !grew || cmek_ofile_size(file) < SMALL_BYTES;
+	if (!may)
+		may = cmek_content_set_aside(file) > SMALL_BYTES;
 	cmek_ofile_close(file);
 	return may ? 0 : -ENOSPC;
 }

@@ -21,7 +21,7 @@ void cmek_op_fallocate(fuse_req_t req, fuse_ino_t node, int mode, off_t off, off
 
 	(void)fi;
 	if (file)
-		rc = (mode & FALLOC_FL_PUNCH_HOLE) || !cmek_ops_is_full(ops) ? 0 : -ENOSPC;
+		rc = mode & FALLOC_FL_PUNCH_HOLE ? 0 : cmek_ops_check_room(ops, (uint64_t)off + (uint64_t)len);
 	/* The kernel does not say whether the caller has CAP_FSETID. */
 	if (rc == 0)
 		rc = cmek_ops_kill_privs(req, node, file, fuse_req_ctx(req)->uid != 0);

@@ -80,7 +80,8 @@ void cmek_daemon_tell_state(struct daemon *d)
 
 void cmek_daemon_tell_room(void *arg, enum cmek_room_level level)
 {
-	struct cmek_message msg = { .type = CMEK_MSG_ROOM, .pid = getpid(), .near_full = level != CMEK_ROOM_PLENTY };
+	bool near_full = level != CMEK_ROOM_PLENTY;
+	struct cmek_message msg = { .type = CMEK_MSG_ROOM, .pid = getpid(), .near_full = near_full };
 	static struct cmek_log_limit limit;
 	struct daemon *d = arg;
 
@@ -90,7 +91,9 @@ void cmek_daemon_tell_room(void *arg, enum cmek_room_level level)
 	if (level < CMEK_ROOM_FULL && d->was_full)
 		cmek_log_limited(&limit, CMEK_LOG_NOTICE, "the store has room again");
 	d->was_full = level >= CMEK_ROOM_FULL;
-	(void)cmek_message_send(d->supervisor, &msg, -1); /* if it is gone, the listener ends the mount */
+	if (near_full != d->was_near)
+		(void)cmek_message_send(d->supervisor, &msg, -1); /* if it is gone, the listener ends the mount */
+	d->was_near = near_full;
 }
 
 void cmek_daemon_tell_reserve(void *arg, bool used)

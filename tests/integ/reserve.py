@@ -5,6 +5,7 @@
 Fills the mount by one file, without a sync on the way, until write(2) says ENOSPC, and tries then what else there is.
 cached: the kernel keeps what is written. The mount ends up with room again.
 """
+import ctypes
 import errno
 import mmap
 import os
@@ -36,6 +37,13 @@ def put(path, flags, data):
         os.write(fd, data)
     finally:
         os.close(fd)
+
+
+def set_aside(fd, off, size):
+    """fallocate with FALLOC_FL_KEEP_SIZE."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.fallocate(fd, 1, ctypes.c_long(off), ctypes.c_long(size)) != 0:
+        raise OSError(ctypes.get_errno(), "fallocate")
 
 
 def available(path):
@@ -202,6 +210,9 @@ def main():
         os.fsync(fd)
         os.close(fd)
     os.close(os.open(path("empty"), os.O_CREAT | os.O_WRONLY, 0o644))
+    aside = os.open(path("aside"), os.O_CREAT | os.O_WRONLY, 0o644)
+    os.write(aside, block(0, 65536))
+    set_aside(aside, 65536, 2 << 20)
     holes = path("holes")
     os.close(os.open(holes, os.O_CREAT | os.O_WRONLY, 0o644))
     os.truncate(holes, 4 * size)
@@ -222,6 +233,10 @@ def main():
         sys.exit("the reserve was used for what could be refused")
     expect("OK", "close", os.close, fd)
     when_gone(top)
+    for i in range(1, 25):
+        expect("OK", "a write to what was set aside behind the end", os.pwrite, aside, block(i, 65536), i * 65536)
+        expect("OK", "fsync of that", os.fsync, aside)
+    os.close(aside)
     is_poured(path("poured"), n)
     for i in range(n_crumbs):
         with open(path(f"crumb-{i}"), "rb") as f:
@@ -232,6 +247,8 @@ def main():
         mapped(store, holes, size + size // 4)
     os.unlink(holes)
     os.unlink(path("poured"))
+    expect("OK", "truncate to more just behind that", os.truncate, path("table"), 2_000_000)
+    expect("OK", "a new file just behind that", put, path("early"), os.O_CREAT | os.O_WRONLY, b"x" * 100_000)
     for name in os.listdir(top):
         if name.startswith("crumb-"):
             os.unlink(path(name))
