@@ -52,9 +52,9 @@ static void reply_getattr(fuse_req_t req, uint64_t node, const struct cmek_reply
 	if (rc == 0) {
 		overlay(ops, node, &st, cmek_ops_keep_asking);
 		cmek_reply_attr(req, &st, &ops->timeouts);
-	}
-	else
+	} else {
 		cmek_reply_status(req, rc, site);
+	}
 }
 
 static void answer_getattr(struct cmek_ops *ops, const struct cmek_later *later)
