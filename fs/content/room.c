@@ -224,11 +224,8 @@ enum cmek_room_level cmek_room_level(struct cmek_room *room)
 		return CMEK_ROOM_PLENTY;
 	now = cmek_now_ms();
 	next = atomic_load(&room->next_ms);
-	if (now >= next && atomic_compare_exchange_strong(&room->next_ms, &next, now + known_ms[atomic_load(&room->level)])) {
-		(void)pthread_mutex_lock(&room->lock);
-		look(room);
-		(void)pthread_mutex_unlock(&room->lock);
-	}
+	if (now >= next && atomic_compare_exchange_strong(&room->next_ms, &next, now + known_ms[atomic_load(&room->level)]))
+		return cmek_room_level_now(room);
 	return (enum cmek_room_level)atomic_load(&room->level);
 }
 

@@ -42,8 +42,8 @@ struct cmek_room_host {
 #define CMEK_ROOM_BYTES_MAX (UINT64_C(64) << 20)
 
 /*
- * meta_fd: STORE/.cmekfs, duplicated. bytes: CMEK_ROOM_BY_STORE, or a number; with 0, and on a store that does not say its
- * size, nothing is kept, the level is always PLENTY, and a reserve that is there is removed. Where the store has no
+ * meta_fd: STORE/.cmekfs, borrowed while it runs. bytes: CMEK_ROOM_BY_STORE, or a number; with 0, and on a store that does not
+ * say its size, nothing is kept, the level is always PLENTY, and a reserve that is there is removed. Where the store has no
  * fallocate(), or no room for it now, there is no reserve file yet and all else is the same.
  */
 int cmek_room_new(int meta_fd, uint64_t bytes, const struct cmek_room_marks *marks, const struct cmek_room_host *host,

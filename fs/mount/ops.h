@@ -66,8 +66,6 @@ static inline struct cmek_reply_site cmek_site(const char *what, uint64_t node)
  * changes which are not in the store yet.
  */
 void cmek_ops_overlay(struct cmek_ops *ops, uint64_t node, struct stat *st);
-/* A node's attributes with that. */
-int cmek_ops_getattr(struct cmek_ops *ops, uint64_t node, struct stat *ret_st);
 /*
  * Changes of a file into the store before its name does something that must not overtake them (doc/format.md
  * section 6). Nothing to do for what is no file, or has none.

@@ -34,15 +34,6 @@ void cmek_ops_overlay(struct cmek_ops *ops, uint64_t node, struct stat *st)
 	overlay(ops, node, st, cmek_ops_ask_again);
 }
 
-int cmek_ops_getattr(struct cmek_ops *ops, uint64_t node, struct stat *ret_st)
-{
-	int rc = cmek_tree_getattr(ops->tree, node, ret_st);
-
-	if (rc == 0)
-		cmek_ops_overlay(ops, node, ret_st);
-	return rc;
-}
-
 static void reply_getattr(fuse_req_t req, uint64_t node, const struct cmek_reply_site *site)
 {
 	struct cmek_ops *ops = cmek_ops_of(req);

@@ -92,11 +92,11 @@ void cmek_ops_later(struct cmek_ops *ops, const struct cmek_later *later)
 	struct cmek_reply_site site = cmek_site(later->what, later->node);
 	int rc = ops->laters ? enqueue(ops->laters, later) : 0;
 
-	if (!later->answer || (ops->laters && rc == 0))
+	if (!later->answer)
 		return;
-	if (rc == 0)
+	if (!ops->laters)
 		later->answer(ops, later);
-	else
+	else if (rc != 0)
 		cmek_reply_status(later->req, rc, &site);
 }
 
@@ -142,9 +142,8 @@ void cmek_ops_laters_close(struct cmek_ops *ops)
 		return;
 	(void)pthread_mutex_lock(&laters->lock);
 	laters->closed = true;
-	while (laters->busy || laters->head)
-		(void)pthread_cond_wait(&laters->cond, &laters->lock);
 	(void)pthread_mutex_unlock(&laters->lock);
+	cmek_ops_laters_wait(ops);
 }
 
 void cmek_ops_laters_end(struct cmek_ops *ops)

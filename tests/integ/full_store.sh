@@ -75,10 +75,7 @@ on() {
 	local fs=$1
 	need "mkfs.$fs"
 	mkimage "$fs" "$([ "$fs" = ext4 ] && echo 48M || echo 400M)" "$T/$fs"
-	# The smallest image is larger than we want: most of it is taken first.
-	if [ "$fs" != ext4 ]; then
-		fallocate -l $(($(stat -f -c '%a*%S' "$T/$fs") - 70000000)) "$T/$fs/taken"
-	fi
+	[ "$fs" = ext4 ] || leave_room 70000000 "$T/$fs"
 	filled "$T/$fs/store"
 	umount "$T/$fs"
 }

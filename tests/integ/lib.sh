@@ -212,6 +212,8 @@ restart() {
 	start "$@"
 }
 
+# leave_room BYTES DIR: takes all else of a file system, of which the smallest image is larger than a test wants.
+leave_room() { fallocate -l $(($(stat -f -c '%a*%S' "$2") - $1)) "$2/taken"; }
 # mkimage FS SIZE DIR [MOUNT OPTION]: a new file system of this kind (ext4, xfs, btrfs) in an image on tmpfs, on DIR.
 mkimage() {
 	local fs=$1 size=$2 dir=$3 options=${4:-defaults} image

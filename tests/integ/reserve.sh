@@ -124,11 +124,11 @@ said "no room of the store is kept"
 stop "$store" "$mnt"
 umount "$T/tmpfs"
 
-# on FS: the same on an image of that file system, most of which is taken first where the smallest is large.
+# on FS: the same on an image of that file system.
 on() {
 	need "mkfs.$1"
 	mkimage "$1" 400M "$T/$1"
-	fallocate -l $(($(stat -f -c '%a*%S' "$T/$1") - 120000000)) "$T/$1/taken"
+	leave_room 120000000 "$T/$1"
 	fills "$T/$1/store"
 	umount "$T/$1"
 }
